@@ -1,0 +1,174 @@
+"""GROUND: the configuration as frozen values; the rest of the program sees these and no raw YAML (PRODUCT section 3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+Network = IPv4Network | IPv6Network
+ProtocolName = Literal["imap", "pop3", "smtp"]
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("imap", "pop3", "smtp")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that is never printed."""
+
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files: a certificate chain and its private key."""
+
+    file: Path
+    key: Path
+
+
+class ListenerTls(enum.Enum):
+    OFF = "off"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+    AUTO = "auto"
+    """Plain, STARTTLS and TLS on one port: the first bytes decide."""
+
+
+class UpstreamTls(enum.Enum):
+    IMPLICIT = "implicit"
+    STARTTLS = "starttls"
+
+
+class AuthFailures(enum.Enum):
+    HONEST = "honest"
+    DEFERRED = "deferred"
+
+
+class Flow(enum.Enum):
+    DELEGATED = "delegated"
+    APP_ONLY = "app_only"
+
+
+class Cloud(enum.Enum):
+    GLOBAL = "global"
+    GCC_HIGH = "gcc_high"
+    DOD = "dod"
+    CHINA = "china"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    protocol: ProtocolName
+    address: str
+    """An IP address, or `localhost` for both loopback families."""
+    port: int
+    tls: ListenerTls
+    certificate: Certificate | None
+    """None: the one that our local CA made."""
+    legacy_tls: bool
+    """TLS 1.0 and 1.1 are spoken too."""
+    require_tls: bool
+    allow_from: tuple[Network, ...]
+    """Empty: from anywhere that reaches the address."""
+    auth_failures: AuthFailures
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An Entra app registration."""
+
+    name: str
+    application_id: str
+    account_types: str
+    authority: str
+    """The whole authority address, e.g. `https://login.microsoftonline.com/organizations`."""
+    own_authority: bool
+    """The authority was given by the person: msal must not ask Microsoft whether it is one of theirs."""
+    client_secret: Secret | None
+    certificate: Certificate | None
+    flow: Flow
+    cloud: Cloud
+    redirect_uri: str
+    enabled: bool
+    ca_file: Path | None
+    """Further trust for the sign-in service's certificate; None: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPassword:
+    """One password of an account, as a scrypt PHC string."""
+
+    hash: str = field(repr=False)
+    name: str
+    """The device it was made for; `main` for the account's first."""
+    protocols: tuple[ProtocolName, ...]
+    networks: tuple[Network, ...]
+    """Empty: from anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    logins: tuple[str, ...]
+    """What mail programs send, in any case; the first is the account's name everywhere."""
+    app: App
+    passwords: tuple[LocalPassword, ...]
+    mailbox: str
+    sign_in: str
+    protocols: tuple[ProtocolName, ...]
+    imap_connections: int
+    smtp_connections: int
+    messages_per_minute: int
+
+    @property
+    def name(self) -> str:
+        return self.logins[0]
+
+    @property
+    def identity(self) -> str:
+        """Whose grant this is: accounts of one app and one sign-in share their token (case folded)."""
+        who = "" if self.app.flow is Flow.APP_ONLY else self.sign_in.casefold()
+        return f"{self.app.name}/{who}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    host: str
+    port: int
+    tls: UpstreamTls
+    ca_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where the store's key is: a file (made on first start when `created`), or a systemd credential's file."""
+
+    file: Path
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    file: Path | None
+    """The main file; None when there is none and defaults hold."""
+    state_dir: Path
+    hostname: str
+    listeners: tuple[Listener, ...]
+    apps: Mapping[str, App]
+    accounts: tuple[Account, ...]
+    upstreams: Mapping[tuple[Cloud, ProtocolName], Upstream]
+    """One for every cloud and protocol; what the person wrote under `upstreams` stands for all clouds."""
+    key: KeySource
+    log: Log
+
+    def upstream(self, account: Account, protocol: str) -> Upstream:
+        """The upstream of this account's protocol."""
+        return next(u for (c, p), u in self.upstreams.items() if c is account.app.cloud and p == protocol)

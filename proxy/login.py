@@ -1,0 +1,76 @@
+"""GROUND: the nouns of a login, shared by every floor.
+
+What they are: plain frozen values and one exception. What they are not: behaviour. Neither `Credentials` nor
+`Bearer` prints its secret.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Refusal(enum.Enum):
+    """Why a login is refused. Only a protocol's file knows how to say it (CLIENTS 3.1)."""
+
+    BAD_CREDENTIALS = "bad_credentials"
+    """The local login or password is wrong; decided before anything leaves this machine."""
+    SIGN_IN_NEEDED = "sign_in_needed"
+    """Microsoft holds no usable grant for this account; a person must sign in."""
+    TRY_LATER = "try_later"
+    """Sign-in service, network or upstream in trouble; nothing is wrong with the password."""
+    REFUSED_UPSTREAM = "refused_upstream"
+    """Exchange refused a fresh token: a protocol is switched off, or rights are missing."""
+    BUSY = "busy"
+    """Too many sessions for this account at once."""
+    MISCONFIGURED = "misconfigured"
+    """Our own configuration, or the app registration, cannot work."""
+    TLS_NEEDED = "tls_needed"
+    """This listener takes no password without TLS."""
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    """The connection used up its attempts and is closed."""
+
+
+class Fault(enum.Enum):
+    """Whose fault it is (PRODUCT section 4)."""
+
+    CLIENT = "client"
+    MAILFERRY = "mailferry"
+    MICROSOFT_SIGN_IN = "microsoft_sign_in"
+    EXCHANGE = "exchange"
+    NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a mail program sent, in its own bytes: the character set is not known on the wire."""
+
+    login: bytes
+    password: bytes = field(repr=False)
+    authorization_id: bytes = b""
+    """SASL's authzid (RFC 4616 §2): the mailbox to open, where it is not the login's own; empty otherwise."""
+    verbatim: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """Login and password as sent, when unquoting changed them: programs send `DOMAIN\\user` unescaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """An access token, and the name that XOAUTH2 says with it."""
+
+    user: str
+    token: str = field(repr=False)
+
+
+class LoginRefused(Exception):
+    """A login that ends in a refusal.
+
+    `text` speaks to the person at the mail program: one line, what happened and what to do next.
+    `detail` is for the log: the provider's own words. Neither may hold a secret.
+    """
+
+    def __init__(self, refusal: Refusal, text: str, *, fault: Fault, detail: str = "") -> None:
+        super().__init__(refusal, text)
+        self.refusal = refusal
+        self.text = text
+        self.fault = fault
+        self.detail = detail
