@@ -62,13 +62,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _quoted(value: Field) -> str:
-    text = (
-        f"{value:.3f}"
-        if isinstance(value, float)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    text = f"{value:.3f}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
     text = text[:MAX_FIELD_CHARACTERS]
     return text if text and all(c in _BARE for c in text) else json.dumps(text)
 

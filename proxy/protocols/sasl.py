@@ -15,9 +15,7 @@ from proxy.login import Bearer, Credentials
 
 MAX_RESPONSE_OCTETS = 12_288  # RFC 4954 §4: the longest base64 line a SASL exchange must carry
 
-USERNAME_PROMPT = (
-    b"Username:"  # exactly these: Thunderbird compares their base64 literally (CLIENTS decision 6)
-)
+USERNAME_PROMPT = b"Username:"  # exactly these: Thunderbird compares their base64 literally (CLIENTS decision 6)
 PASSWORD_PROMPT = b"Password:"
 
 
