@@ -1,4 +1,4 @@
-"""GROUND: the configuration as frozen values; the rest of the program sees these and no raw YAML (PRODUCT section 3)."""
+"""GROUND: the configuration as frozen values (PRODUCT section 3); the rest of the program sees no raw YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: SASL as three protocols need it: PLAIN and LOGIN, where we are the server, and XOAUTH2, where we are the client.
+"""PURE: SASL as three protocols need it: PLAIN and LOGIN (we are the server), XOAUTH2 (we are the client).
 
 A mechanism is `start(initial_response)` and `next(response)` over decoded bytes. No initial response (None) differs
 from an empty one (b""). Base64 and the protocol's own framing stay with the caller, but `decode` is the strict
