@@ -132,6 +132,10 @@ class Account:
         who = "" if self.app.flow is Flow.APP_ONLY else self.sign_in.casefold()
         return f"{self.app.name}/{who}"
 
+    def connections(self, protocol: str) -> int:
+        """How many sessions this account may have upstream at once (CLIENTS 4: POP3 locks the mailbox)."""
+        return {"imap": self.imap_connections, "smtp": self.smtp_connections}.get(protocol, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -168,6 +172,8 @@ class Config:
     """One for every cloud and protocol; what the person wrote under `upstreams` stands for all clouds."""
     key: KeySource
     log: Log
+    page: tuple[str, int] | None = None
+    """Loopback address and port of the set-up page, /health and /metrics; None: off."""
 
     def upstream(self, account: Account, protocol: str) -> Upstream:
         """The upstream of this account's protocol."""

@@ -1,0 +1,195 @@
+"""What a call to Microsoft's sign-in service comes to, as data, and how an error answer is sorted (FACTS 4.5).
+
+What it is: the words between `microsoft.py`, which makes these outcomes, and `tokens.py` and `sign_in.py`, which act
+on them. What it is not: I/O; msal is not known here. No outcome prints a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from proxy.explanations import Explanation, aadsts_codes, explain_sign_in
+from proxy.login import Fault, Refusal
+
+LOOP_WAIT_S = 300  # FACTS 5 row 19: after AADSTS50196
+MAX_ERROR_TEXT_CHARACTERS = 300
+
+# FACTS 4.5. What is in none of these counts as temporary: nothing is lost by trying later.
+_LOOP_DETECTED = 50196
+_TEMPORARY_CODES = frozenset({_LOOP_DETECTED, 90033, 90024, 50033, 90006, 70012})
+_TEMPORARY_ERRORS = frozenset({"temporarily_unavailable", "server_error"})
+_ADMIN_CODES = frozenset({65001, 90094, 90095, 50105, 53000, 53001, 53002, 53003, 53004, 530032, 530035, 50053})
+_SIGN_IN_ERRORS = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
+_SIGN_IN_ERRORS |= {"access_denied"}  # RFC 6749 §4.1.2.1: the person said no
+_SIGN_IN_ERRORS |= {
+    "authorization_declined",
+    "expired_token",
+    "bad_verification_code",
+}  # RFC 8628 §3.5, as Entra says it
+_APP_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_resource"})
+_APP_ERRORS |= {"invalid_request", "unsupported_grant_type", "unsupported_response_type"}
+
+_LONG_WORD = re.compile(r"[\w~+=-]{37,}")  # longer than a GUID: it might be a secret
+
+
+@dataclass(frozen=True, slots=True)
+class SignInError:
+    """What went wrong, for the log, for `explanations` and for the administrator. It holds no secret."""
+
+    code: str
+    """OAuth's `error`, or one of our own: network_error, service_unavailable, unreadable_answer, bad_authority, …"""
+    codes: tuple[int, ...] = ()
+    """Microsoft's AADSTS numbers."""
+    text: str = ""
+    suberror: str = ""
+    correlation_id: str = ""
+    timestamp: str = ""
+
+    def __str__(self) -> str:
+        trace = f"(correlation id {self.correlation_id}, {self.timestamp})" if self.correlation_id else ""
+        numbers = () if "AADSTS" in self.text else (f"AADSTS{code}" for code in self.codes)
+        return " ".join(part for part in (self.code, *numbers, self.text, trace) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """An access token, and msal's cache with the refresh token behind it."""
+
+    access_token: str = field(repr=False)
+    expires_at_s: float
+    """Seconds since 1970."""
+    cache: str = field(repr=False)
+    """To be kept, and given to the next refresh; empty for an app's own token."""
+    username: str
+    """Who signed in (UPN); empty for an app's own token."""
+    home_account_id: str
+    """The person, whatever the name becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAgain:
+    """This grant is used up, or was never given: a person must sign in."""
+
+    error: SignInError
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """Network or service in trouble, or asked too often. The grant is as good as before."""
+
+    error: SignInError
+    retry_after_s: float | None = None
+    cache: str | None = field(default=None, repr=False)
+    """msal's cache, if it changed all the same: to be kept instead of the old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppMisconfigured:
+    """The app registration and our configuration do not fit: the operator must act."""
+
+    error: SignInError
+
+
+@dataclass(frozen=True, slots=True)
+class AdminMustAct:
+    """A policy, or a missing consent: the organisation's administrator must act."""
+
+    error: SignInError
+
+
+NotGranted = SignInAgain | TryLater | AppMisconfigured | AdminMustAct
+Outcome = Granted | NotGranted
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFlow:
+    """A sign-in in a browser that has begun."""
+
+    state: str = field(repr=False)
+    """Comes back with the answer, and so names this flow."""
+    address: str = field(repr=False)
+    """Where the person signs in."""
+    secrets: Mapping[str, object] = field(repr=False)
+    """msal's own: nonce and PKCE verifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFlow:
+    """A sign-in by a code typed on another device."""
+
+    user_code: str = field(repr=False)
+    address: str
+    message: str = field(repr=False)
+    """Microsoft's own words, code and address included."""
+    expires_at_s: float
+    interval_s: int
+    """The shortest time between two polls."""
+    secrets: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StillPending:
+    """The person has not finished; poll again after this time."""
+
+    interval_s: int
+
+
+def sort_error(answer: Mapping[str, object], retry_after_s: float | None = None) -> NotGranted:
+    """The outcome of an error answer: RFC 6749 §5.2 with Microsoft's additions (FACTS 4.5)."""
+    error = _error(answer)
+    numbers = frozenset(error.codes)
+    if error.code in _TEMPORARY_ERRORS or numbers & _TEMPORARY_CODES:
+        return TryLater(error, LOOP_WAIT_S if _LOOP_DETECTED in numbers else retry_after_s)
+    if numbers & _ADMIN_CODES:
+        return AdminMustAct(error)
+    if error.code in _SIGN_IN_ERRORS:
+        return SignInAgain(error)
+    if error.code in _APP_ERRORS:
+        return AppMisconfigured(error)
+    return TryLater(error, retry_after_s)
+
+
+def explain(refused: NotGranted) -> Explanation:
+    """Cause, fault and remedy for a person. The texts may hold `{user}` and `{consent}`: see `Explanation.for_`."""
+    error = refused.error
+    row = explain_sign_in(error.code, error.codes, error.suberror)
+    if row.known or not error.text or error.codes:
+        return row
+    match refused:  # one of our own errors: its text is the cause
+        case AppMisconfigured():
+            remedy = "Mend the app's configuration; `mailferry doctor` looks at it."
+            return replace(
+                row, cause=error.text, remedy=remedy, fault=Fault.MAILFERRY, refusal=Refusal.MISCONFIGURED, known=True
+            )
+        case SignInAgain():
+            again = replace(row, cause=error.text, remedy="Start the sign-in again.", fault=Fault.CLIENT, who="user")
+            return replace(again, refusal=Refusal.SIGN_IN_NEEDED, known=True)
+        case _:
+            fault = Fault.MICROSOFT_SIGN_IN if error.code == "service_unavailable" else Fault.NETWORK
+            remedy = "Nothing is wrong with the password; mailferry tries again by itself."
+            return replace(row, cause=error.text, remedy=remedy, fault=fault, who="nobody", known=True)
+
+
+def _error(answer: Mapping[str, object]) -> SignInError:
+    def text(key: str) -> str:
+        value = answer.get(key)
+        return value if isinstance(value, str) else ""
+
+    codes, description = answer.get("error_codes"), text("error_description")
+    return SignInError(
+        code=_harmless(text("error")),
+        # A redirect carries the numbers in its text only.
+        codes=tuple(c for c in codes if isinstance(c, int)) if isinstance(codes, list) else aadsts_codes(description),
+        text=_harmless(description.partition("Trace ID:")[0]),
+        suberror=_harmless(text("suberror")),
+        correlation_id=_harmless(text("correlation_id")),
+        timestamp=_harmless(text("timestamp")),
+    )
+
+
+def _harmless(text: str) -> str:
+    """One bounded line: anybody may have written a redirect's error, and a text might quote a secret."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _LONG_WORD.sub("...", line)[:MAX_ERROR_TEXT_CHARACTERS]

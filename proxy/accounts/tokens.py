@@ -1,0 +1,335 @@
+"""Which Microsoft token stands behind an account: kept alive, and renewed once for all who ask.
+
+What it is: for each identity (`Account.identity`) one state, `SignedOut | SigningIn | Active | Broken`, changed here
+alone. What it is not: talk with Microsoft (`microsoft.py`), with people (`sign_in.py`) or with the store (`grants.py`).
+Who calls it: the session asks `access` at each login; `sign_in.py` brings new grants; commands sign out.
+
+Three rules hold everywhere:
+- A state is never changed, only replaced. So a slow refresh finds out that it is late: the state that it started from
+  is no longer there, and its result is dropped. Across processes the store's version does the same.
+- One refresh at a time for each identity. Who waits for it can leave without ending it for the others.
+- Nothing but `sign_out` removes a grant: what Microsoft refuses today it may take tomorrow (FACTS 4.5).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+
+from proxy.accounts.grants import Active, Broken, Clock, Identity, SharedWork, SignedOut, SigningIn, TokenState
+from proxy.accounts.microsoft import consent_address
+from proxy.accounts.outcomes import Granted, NotGranted, Outcome, SignInAgain, TryLater, explain
+from proxy.accounts.states import AccountStates, State, TokenCondition, Trouble
+from proxy.accounts.store import StoreError, StoreUnavailable, TokenStore
+from proxy.config.settings import Account, App, Flow
+from proxy.log import Log
+from proxy.login import Bearer, Fault, LoginRefused, Refusal
+
+LAST_RESORT_LIFE_S = 60  # while Microsoft cannot be asked: a shorter-lived token may end before Exchange has read it
+FORCED_AGAIN_S = 60  # a token forced so lately is not forced again: Exchange refuses it for another reason
+BACK_OFF_S = (5, 15, 60, 300)  # after the first, second, … temporary failure in a row
+MAX_RETRY_AFTER_S = 3600  # of a Retry-After; msal would honour as much (FACTS 4.4)
+BROKEN_RETRY_S = 600  # what is refused for good is asked for again at most this often: consent and policies change
+CLOSE_S = 5  # for what is on its way to Microsoft or into the store when the daemon stops
+
+log = Log("tokens")
+
+
+class SignInService(Protocol):
+    """What `Microsoft` is to this module."""
+
+    def refresh(self, app: App, cache: str) -> Deferred[Outcome]: ...
+    def client_token(self, app: App) -> Deferred[Outcome]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who granted."""
+
+    username: str
+    home_account_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outage:
+    """Refreshes fail for a passing reason."""
+
+    failures: int
+    retry_at_s: float
+    refused: TryLater
+
+
+class _Ward:
+    """An identity in our care: its grant, the refresh under way, and the outage, if there is one."""
+
+    def __init__(self, app: App, identity: Identity, refresh: SharedWork) -> None:
+        self.app = app
+        self.identity = identity
+        self.refresh = refresh
+        self.outage: _Outage | None = None
+        self.forced = False
+        """The refresh under way was asked for with `fresh`."""
+
+
+class Tokens:
+    """The tokens of all identities. `now` gives seconds since 1970: tokens outlive a restart and a machine's sleep."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        microsoft: SignInService,
+        clock: Clock,
+        states: AccountStates,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._microsoft = microsoft
+        self._clock = clock
+        self._states = states
+        self._now = now
+        self._wards: dict[str, _Ward] = {}
+        self._closed = False
+
+    async def start(self, accounts: Iterable[Account]) -> None:
+        """Read what is stored for these accounts, so that their states are right. Again after a reload."""
+        for account in accounts:
+            ward = self._ward(account)
+            try:
+                await ward.identity.load()
+            except StoreError as error:
+                log.error("grant not read", identity=account.identity, reason=error.text)
+            self._tell(ward)
+
+    async def access(self, account: Account, *, user: str, fresh: bool = False) -> Bearer:
+        """A token good for a new session as `user`, the name that XOAUTH2 says. `fresh`: Exchange refused the last one.
+
+        Raises:
+            LoginRefused: SIGN_IN_NEEDED, TRY_LATER or MISCONFIGURED.
+        """
+        if self._closed:
+            raise _refused(Refusal.TRY_LATER, "mailferry is stopping; try again in a moment.")
+        if not account.app.enabled:
+            text = f"The app {account.app.name} is switched off in mailferry's configuration (enabled: false)."
+            raise _refused(Refusal.MISCONFIGURED, text)
+        ward = self._ward(account)
+        try:
+            await ward.identity.load()
+        except StoreError as error:
+            refusal = Refusal.TRY_LATER if isinstance(error, StoreUnavailable) else Refusal.MISCONFIGURED
+            raise _refused(refusal, f"mailferry cannot read its own store. {error.text}") from error
+        if self._may_refresh(ward, fresh):
+            ward.forced = fresh if not ward.refresh.running else ward.forced
+            await ward.refresh.join()
+        return Bearer(user, self._token_now(ward, account, fresh))
+
+    async def adopt(self, account: Account, granted: Granted) -> None:
+        """A person has signed in: from now on this grant holds, whatever was before.
+
+        It is stored when this returns; or the store has failed, which is logged and tried again.
+        """
+        ward = self._ward(account)
+        ward.outage = None
+        log.info("signed in", identity=account.identity, user=granted.username)
+        ward.identity.put(Active(granted, self._now()), overrides=True)
+        await ward.identity.saved()
+
+    async def sign_out(self, account: Account) -> None:
+        """Forget the grant. Microsoft is not told: it has no call for that.
+
+        Raises:
+            StoreError: it is forgotten here, but still stored.
+        """
+        ward = self._ward(account)
+        ward.outage = None
+        log.info("signed out", identity=account.identity)
+        await ward.identity.erase()
+
+    async def holder(self, account: Account) -> Holder | None:
+        """Who granted access for this account, if anybody did.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        identity = self._ward(account).identity
+        await identity.load()
+        state = identity.state.before if isinstance(identity.state, SigningIn) else identity.state
+        if isinstance(state, SignedOut):
+            return None
+        return Holder(state.granted.username, state.granted.home_account_id)
+
+    async def begin_sign_in(self, account: Account, hint: str) -> None:
+        """A person is about to sign in; where no grant is good, refused logins say `hint`."""
+        identity = self._ward(account).identity
+        try:
+            await identity.load()
+        except StoreError as error:
+            log.error("grant not read", identity=identity.key, reason=error.text)
+            return
+        match identity.state:
+            case SignedOut() | Broken() as before:
+                identity.put(SigningIn(before, hint))
+            case SigningIn(before, _):
+                identity.put(SigningIn(before, hint))
+            case Active():
+                pass  # logins go on with the grant that is there
+
+    def end_sign_in(self, account: Account) -> None:
+        """Nobody is signing in any more. Without effect after `adopt`."""
+        identity = self._ward(account).identity
+        if isinstance(identity.state, SigningIn):
+            identity.put(identity.state.before)
+
+    def try_again(self, account: Account) -> None:
+        """A person asks for a new attempt, or the configuration changed: the next login asks Microsoft at once."""
+        ward = self._ward(account)
+        ward.outage = None
+        if isinstance(ward.identity.state, Broken) and not ward.refresh.running:
+            ward.identity.put(replace(ward.identity.state, retry_at_s=0))
+
+    async def close(self) -> None:
+        """Refuse logins from now on, and wait a little for what is under way."""
+        self._closed = True
+        ending = Deferred.fromCoroutine(self._settle())
+        limit = self._clock.callLater(CLOSE_S, ending.cancel)
+        try:
+            await ending
+        except CancelledError:
+            log.warning("grants may not be stored", reason=f"not done within {CLOSE_S} s")
+        if limit.active():
+            limit.cancel()
+
+    async def _settle(self) -> None:
+        wards = list(self._wards.values())
+        await DeferredList([ward.refresh.join() for ward in wards if ward.refresh.running], consumeErrors=True)
+        await DeferredList([ward.identity.close() for ward in wards], consumeErrors=True)
+
+    def _ward(self, account: Account) -> _Ward:
+        ward = self._wards.get(account.identity)
+        if ward is None:
+            store = self._store if account.app.flow is Flow.DELEGATED else None
+            identity = Identity(account.identity, store, self._clock, lambda _: self._tell(made))
+            made = ward = _Ward(account.app, identity, SharedWork(lambda: self._refresh(made)))
+            self._wards[account.identity] = ward
+        ward.app = account.app  # a reload may have changed it
+        return ward
+
+    def _may_refresh(self, ward: _Ward, fresh: bool) -> bool:
+        now = self._now()
+        match ward.identity.state:
+            case Active() as active:
+                forced_lately = active.forced and now - active.issued_at_s < FORCED_AGAIN_S
+                wanted = active.is_short(now) or (fresh and not forced_lately)
+                return wanted and (ward.outage is None or now >= ward.outage.retry_at_s)
+            case Broken(retry_at_s=retry_at_s):
+                return now >= retry_at_s
+            case _:
+                return False
+
+    def _token_now(self, ward: _Ward, account: Account, fresh: bool) -> str:
+        """What the state gives this caller. Raises: LoginRefused."""
+        match ward.identity.state:
+            case Active(granted):
+                life_s = granted.expires_at_s - self._now()
+                if life_s > 0 and ward.outage is None:
+                    return granted.access_token  # just issued, it is accepted however short it is
+                if life_s >= LAST_RESORT_LIFE_S and not fresh:
+                    return granted.access_token
+                if ward.outage is None:
+                    raise _refused(Refusal.TRY_LATER, "Microsoft issued a token that has already ended; try again.")
+                raise _refusal(account, ward.outage.refused)
+            case Broken(_, refused):
+                raise _refusal(account, refused)
+            case SigningIn(_, hint):
+                text = f"A sign-in to Microsoft is under way: {hint}"
+                raise LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=Fault.CLIENT)
+            case SignedOut():
+                text = f"Nobody has signed in to Microsoft for this mailbox: run mailferry sign-in {account.name}"
+                raise LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=Fault.CLIENT)
+
+    async def _refresh(self, ward: _Ward) -> None:
+        """One refresh, whatever comes of it. Never raises for what Microsoft, the network or the store do."""
+        identity = ward.identity
+        await identity.saved()  # no refresh token is used whose successor might be lost with the one before
+        before, forced = identity.state, ward.forced
+        if not isinstance(before, Active | Broken):
+            return
+        if ward.app.flow is Flow.APP_ONLY:
+            outcome = await self._microsoft.client_token(ward.app)
+        else:
+            outcome = await self._microsoft.refresh(ward.app, before.granted.cache)
+        if identity.state is not before:
+            log.info("late refresh dropped", identity=identity.key)
+            return
+        match outcome:
+            case Granted():
+                ward.outage = None
+                log.info("token refreshed", identity=identity.key, life_s=int(outcome.expires_at_s - self._now()))
+                identity.put(Active(outcome, self._now(), forced))
+            case TryLater():
+                self._fail_for_now(ward, before, outcome)
+            case _:
+                ward.outage = None
+                log.warning("refresh refused", identity=identity.key, reason=str(outcome.error))
+                identity.put(Broken(before.granted, outcome, self._now() + BROKEN_RETRY_S))
+
+    def _fail_for_now(self, ward: _Ward, before: Active | Broken, outcome: TryLater) -> None:
+        failures = ward.outage.failures if ward.outage else 0
+        asked_s = min(outcome.retry_after_s or 0, MAX_RETRY_AFTER_S)
+        wait_s = max(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)], asked_s)
+        ward.outage = _Outage(failures + 1, self._now() + wait_s, outcome)
+        reason = str(outcome.error)
+        log.warning("refresh failed", identity=ward.identity.key, reason=reason, retry_s=wait_s)
+        if outcome.cache is not None:
+            before = replace(before, granted=replace(before.granted, cache=outcome.cache))
+        if isinstance(before, Broken):
+            ward.identity.put(replace(before, retry_at_s=self._now() + wait_s))
+        elif outcome.cache is not None:
+            ward.identity.put(before)
+        else:
+            self._tell(ward)
+
+    def _tell(self, ward: _Ward) -> None:
+        self._states.token_changed(ward.identity.key, self._condition(ward, ward.identity.state))
+
+    def _condition(self, ward: _Ward, state: TokenState) -> TokenCondition:
+        match state:
+            case SignedOut():
+                return TokenCondition(State.SIGN_IN_NEEDED)
+            case SigningIn(_, hint):
+                return TokenCondition(State.SIGNING_IN, remedy=hint)
+            case Broken(granted, refused):
+                row = explain(refused).for_(user=granted.username, consent=consent_address(ward.app))
+                again = isinstance(refused, SignInAgain)
+                word = State.SIGN_IN_NEEDED if again else State.AUTHENTICATION_ERROR
+                return TokenCondition(word, None, Trouble(row.cause, row.fault), row.remedy)
+            case Active(granted):
+                expires_at_s = granted.expires_at_s or None
+                if ward.outage is None:
+                    return TokenCondition(None, expires_at_s)
+                row = explain(ward.outage.refused)
+                usable = granted.expires_at_s - self._now() >= LAST_RESORT_LIFE_S
+                word_now = None if usable else State.CONNECT_ERROR
+                return TokenCondition(word_now, expires_at_s, Trouble(row.cause, row.fault), row.remedy)
+
+
+def _refusal(account: Account, refused: NotGranted) -> LoginRefused:
+    """An outcome as a login's refusal; a mail program shows its first 160 characters (CLIENTS 3.1)."""
+    row = explain(refused).for_(mailbox=account.mailbox, user=account.sign_in)
+    detail = str(refused.error)
+    match refused:
+        case SignInAgain():
+            text = f"Sign in to Microsoft again: run mailferry sign-in {account.name} ({row.cause})"
+            return LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=row.fault, detail=detail)
+        case TryLater():
+            return LoginRefused(Refusal.TRY_LATER, row.text, fault=row.fault, detail=detail)
+        case _:
+            return LoginRefused(row.refusal, row.text, fault=row.fault, detail=detail)
+
+
+def _refused(refusal: Refusal, text: str) -> LoginRefused:
+    return LoginRefused(refusal, text, fault=Fault.MAILFERRY)

@@ -1,0 +1,162 @@
+"""The verbs of the command line (PRODUCT section 2) as argparse; thin: parse, call `commands.py`, tell errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from proxy import __version__, log
+from proxy.accounts.store import StateFolderHeld, StoreError
+from proxy.accounts.vault import KeyUnusable
+from proxy.app import commands, signing_in
+from proxy.app.desk import DeskError
+from proxy.app.terminal import UsageError
+from proxy.config import ConfigurationError
+from proxy.config.settings import PROTOCOL_NAMES, Cloud, Flow
+from proxy.login import LoginRefused
+
+EXIT_FAILED, EXIT_USAGE, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 5, 130
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code. Errors go to standard error, in words for a person."""
+    options = parser().parse_args(arguments)
+    log.start("error", "text")
+    try:
+        return int(options.command(options))
+    except ConfigurationError as error:
+        return _fail("\n".join(str(finding) for finding in error.findings), EXIT_USAGE)
+    except DeskError as error:
+        return _fail(error.text, error.exit_code)
+    except LoginRefused as refused:
+        return _fail(refused.text, EXIT_FAILED)
+    except StateFolderHeld as held:
+        return _fail(f"Another mailferry (process {held.pid}) works in the state folder; wait or stop it.", EXIT_HELD)
+    except (StoreError, KeyUnusable) as error:
+        return _fail(error.text, EXIT_FAILED)
+    except UsageError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except (KeyboardInterrupt, EOFError):
+        return _fail("Interrupted; nothing was changed.", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `mailferry account list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs; `options.command` is what to call."""
+    top = argparse.ArgumentParser(
+        prog="mailferry",
+        description="Lets old mail programs reach Microsoft 365 and Outlook.com.",
+        epilog="First time? Run `mailferry demo`, then follow the README from `mailferry app add`.",
+    )
+    top.add_argument("--version", action="version", version=f"mailferry {__version__}")
+    _config_option(top, default=None)
+    verbs = _Verbs(top)
+
+    verbs.add("serve", commands.serve, "run the daemon, in the foreground", "mailferry serve")
+    demo = verbs.add("demo", commands.demo, "try everything on a practice harbour", "mailferry demo --once")
+    demo.add_argument("--once", action="store_true", help="make the round trip itself, then exit with 0 or 1")
+    check = verbs.add("check", commands.check, "read the configuration and say what is wrong", "mailferry check")
+    check.add_argument("--json", action="store_true", help="findings as JSON")
+
+    app = verbs.group("app", "app registrations in Microsoft Entra")
+    _app_options(app.add("add", commands.app_add, "enter a registration", "mailferry app add work"))
+    app.add("list", commands.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
+    removal = app.add("remove", commands.app_remove, "forget one", "mailferry app remove work")
+    removal.add_argument("name", metavar="NAME")
+
+    account = verbs.group("account", "mailboxes and their local logins")
+    add = account.add("add", commands.account_add, "add one, and print its local password once", "", login=True)
+    add.add_argument("--app", metavar="NAME", help="its app; needless if there is only one")
+    add.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open, if it is not LOGIN (shared mailboxes)")
+    add.add_argument("--sign-in", metavar="ADDRESS", help="who signs in, if it is not LOGIN")
+    add.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp; default all")
+    listing = account.add("list", commands.account_list, "every account and its state", "mailferry account list")
+    listing.add_argument("--json", action="store_true")
+    show = account.add("show", commands.account_show, "one account in full", "", login=True)
+    show.add_argument("--json", action="store_true")
+    account.add("remove", commands.account_remove, "forget it, and its tokens", "", login=True)
+
+    sign_in = verbs.add("sign-in", signing_in.sign_in, "sign in with Microsoft", "", login=True)
+    ways = sign_in.add_mutually_exclusive_group()
+    for way, help_text in (
+        ("browser", "open the browser of this machine"),
+        ("device", "show a code to enter on any device"),
+        ("paste", "show an address to open anywhere; paste the final address back"),
+    ):
+        ways.add_argument(f"--{way}", dest="way", action="store_const", const=way, help=help_text)
+    verbs.add("sign-out", signing_in.sign_out, "forget the tokens", "", login=True)
+
+    password = verbs.add(
+        "password", commands.password, "make a new local password", "mailferry password alice@contoso.com"
+    )
+    password.add_argument("login", metavar="LOGIN", nargs="?", help="the account's login")
+    password.add_argument("--hash", action="store_true", help="read a password from standard input, print its hash")
+    password.add_argument("--name", metavar="DEVICE", help="a further password, for this device")
+    password.add_argument("--protocols", metavar="LIST", type=_protocols, help="what it is good for; with --name")
+    password.add_argument(
+        "--from", dest="networks", metavar="CIDR", action="append", help="from where; with --name; repeatable"
+    )
+    return top
+
+
+class _Verbs:
+    """Adds verbs to a parser; each takes `--config` too, so that it may stand before or after."""
+
+    def __init__(self, parent: argparse.ArgumentParser, prefix: str = "mailferry") -> None:
+        self._prefix = prefix
+        self._verbs = parent.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(
+        self, name: str, command: Callable[[Any], int], help_text: str, example: str, *, login: bool = False
+    ) -> argparse.ArgumentParser:
+        example = example or f"{self._prefix} {name} alice@contoso.com"
+        verb = self._verbs.add_parser(
+            name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.", epilog=f"Example: {example}"
+        )
+        verb.set_defaults(command=command)
+        _config_option(verb, default=argparse.SUPPRESS)
+        if login:
+            verb.add_argument("login", metavar="LOGIN", help="what the mail program sends as user name")
+        return verb
+
+    def group(self, name: str, help_text: str) -> _Verbs:
+        return _Verbs(self._verbs.add_parser(name, help=help_text, description=help_text), f"{self._prefix} {name}")
+
+
+def _config_option(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help="the main configuration file")
+
+
+def _app_options(add: argparse.ArgumentParser) -> None:
+    add.add_argument("name", metavar="NAME", help="your name for it")
+    add.add_argument("--application-id", metavar="GUID", help="the Application (client) ID")
+    add.add_argument(
+        "--account-types", metavar="TYPES", help="consumers, organizations, common, a directory id or domain"
+    )
+    add.add_argument("--client-secret-file", metavar="FILE", help="a private file with the secret's Value")
+    add.add_argument("--client-secret-stdin", action="store_true", help="read the secret's Value from standard input")
+    add.add_argument("--certificate", nargs=2, metavar=("PEM", "KEY"), help="instead of a secret")
+    add.add_argument("--flow", choices=[flow.value for flow in Flow], help="delegated (people sign in) or app_only")
+    add.add_argument("--cloud", choices=[cloud.value for cloud in Cloud], help="default: global")
+    add.add_argument("--redirect-uri", metavar="URI", help="default: http://localhost")
+    add.add_argument("--authority", metavar="URL", help="a private sign-in service: its whole authority address")
+    add.add_argument("--ca-file", metavar="FILE", help="trust this certificate authority for it")
+
+
+def _protocols(text: str) -> list[str]:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PROTOCOL_NAMES]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(PROTOCOL_NAMES)}")
+    return names
+
+
+def _fail(text: str, exit_code: int) -> int:
+    print(f"mailferry: {text}" if "\n" not in text else text, file=sys.stderr)
+    return exit_code

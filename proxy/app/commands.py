@@ -1,0 +1,240 @@
+"""What each verb does, in a person's words. `cli.py` parses and tells errors; the work is done on the floors below."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from proxy import config as configuration
+from proxy.accounts.passdb import generate_password, hash_password
+from proxy.app.counter import Counter, reload_daemon
+from proxy.app.lookup import find_account, find_config, find_loaded, find_main_file, find_only_app
+from proxy.app.terminal import UsageError, ask, print_table, read_line
+from proxy.config import App, Config, ConfigurationError, Value
+from proxy.config.settings import Flow
+
+EXIT_USAGE = 2
+
+
+# --- the daemon
+
+
+def serve(options: Namespace) -> int:
+    from proxy.app import daemon
+
+    if configuration.locate(options.config, os.environ) is None:
+        made = configuration.create_starter(os.environ)
+        print(f"mailferry: no configuration found; a first one was made: {made}", file=sys.stderr)
+    loaded = find_loaded(options)
+    for finding in loaded.findings:
+        print(finding, file=sys.stderr)
+    return daemon.serve(loaded.config, os.environ)
+
+
+def demo(options: Namespace) -> int:
+    from proxy.demo.journey import run
+
+    return run(once=options.once)
+
+
+def check(options: Namespace) -> int:
+    try:
+        loaded = find_loaded(options)
+        findings, held = loaded.findings, True
+    except ConfigurationError as error:
+        findings, held = error.findings, False
+    if options.json:
+        print(json.dumps([{**_plain(finding), "severity": finding.severity} for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{finding.severity}: {finding}")
+        if held:
+            print(f"{loaded.config.file or 'The defaults'}: the configuration holds. {_census(loaded.config)}")
+    return 0 if held else EXIT_USAGE
+
+
+# --- apps
+
+
+def app_add(options: Namespace) -> int:
+    main, config = find_main_file(options), find_config(options)
+    app: dict[str, Value] = {
+        "application_id": options.application_id
+        or ask("Application (client) ID, from the registration's overview page", "--application-id"),
+        "account_types": options.account_types
+        or ("organizations" if options.authority else None)
+        or ask(
+            "Who signs in? consumers (Hotmail, Outlook.com), organizations (Microsoft 365), common (both), "
+            "or your directory id",
+            "--account-types",
+            default="organizations",
+        ),
+    }
+    secret = _client_secret(options)
+    if secret is not None:
+        app["client_secret"] = secret
+    if options.certificate:
+        app["certificate"] = {"file": str(Path(options.certificate[0]).absolute()), "key": _absolute(options, 1)}
+    for key in ("flow", "cloud", "redirect_uri", "authority"):
+        if getattr(options, key) is not None:
+            app[key] = getattr(options, key)
+    if options.ca_file:
+        app["ca_file"] = str(Path(options.ca_file).absolute())
+    file = configuration.write_app(main, options.name, app, os.environ)
+    print(f"App {options.name} is written to {file}.")
+    _tell_daemon(config)
+    print("Next: mailferry account add LOGIN")
+    return 0
+
+
+def app_list(options: Namespace) -> int:
+    rows = [_app_row(app) for app in find_config(options).apps.values()]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table(rows, ("name", "application_id", "account_types", "flow", "credential", "enabled"), "No apps yet.")
+    return 0
+
+
+def app_remove(options: Namespace) -> int:
+    config = find_config(options)
+    file = configuration.remove_app(find_main_file(options), options.name, os.environ)
+    print(f"App {options.name} is forgotten; {file} is gone.")
+    _tell_daemon(config)
+    return 0
+
+
+# --- accounts
+
+
+def account_add(options: Namespace) -> int:
+    main, config = find_main_file(options), find_config(options)
+    app = options.app or find_only_app(config)
+    secret = generate_password()
+    account: dict[str, Value] = {"login": options.login, "app": app, "password": hash_password(secret)}
+    for key in ("mailbox", "sign_in", "protocols"):
+        if getattr(options, key):
+            account[key] = getattr(options, key)
+    file = configuration.write_account(main, account, os.environ)
+    print(f"Account {options.login} is written to {file}.")
+    print(f"Its local password, shown this once; type it into the mail program:\n\n    {secret}\n")
+    _tell_daemon(config)
+    if app in config.apps and config.apps[app].flow is Flow.APP_ONLY:
+        print("Its app signs in by itself: nothing more to do.")
+    else:
+        print(f"Next: mailferry sign-in {options.login}")
+    return 0
+
+
+def account_list(options: Namespace) -> int:
+    with Counter(find_config(options)) as counter:
+        rows = counter.ask("accounts")["accounts"]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table(rows, ("login", "state", "since", "last_success", "app", "last_error"), "No accounts yet.")
+    return 0
+
+
+def account_show(options: Namespace) -> int:
+    account = find_account(options)
+    with Counter(find_config(options)) as counter:
+        row = next(row for row in counter.ask("accounts")["accounts"] if row["login"] == account.name)
+    if options.json:
+        print(json.dumps(row, indent=2))
+        return 0
+    width = max(map(len, row))
+    for key, value in row.items():
+        if value not in (None, [], ""):
+            text = (
+                ", ".join(value) if isinstance(value, list) else str(value).lower() if value in (True, False) else value
+            )
+            print(f"{key.replace('_', ' '):{width}}  {text}")
+    return 0
+
+
+def account_remove(options: Namespace) -> int:
+    account, config = find_account(options), find_config(options)
+    shared = any(other.identity == account.identity for other in config.accounts if other is not account)
+    file = configuration.remove_account(find_main_file(options), options.login, os.environ)
+    if not shared:
+        with Counter(config) as counter:  # the old configuration still knows it
+            counter.ask("sign_out", login=account.name)
+    print(f"Account {account.name} is forgotten; {file} is gone.")
+    _tell_daemon(config)
+    return 0
+
+
+def password(options: Namespace) -> int:
+    if options.hash:
+        print(hash_password(read_line("Password: ", hidden=True)))
+        return 0
+    if not options.login:
+        raise UsageError("Give a LOGIN, or --hash.")
+    account, config = find_account(options), find_config(options)
+    secret = generate_password()
+    entry: dict[str, Value] = {"hash": hash_password(secret)}
+    for key, value in (("name", options.name), ("protocols", options.protocols), ("from", options.networks)):
+        if value:
+            entry[key] = value
+    file = configuration.add_password(find_main_file(options), account.name, entry, os.environ)
+    print(f"The new local password of {account.name}{f' for {options.name}' if options.name else ''}, shown this once:")
+    print(f"\n    {secret}\n\nIts hash is in {file}.")
+    _tell_daemon(config)
+    return 0
+
+
+# --- what they share
+
+
+def _tell_daemon(config: Config) -> None:
+    for warning in reload_daemon(config):
+        print(warning, file=sys.stderr)
+
+
+def _client_secret(options: Namespace) -> Value:
+    if options.client_secret_file:
+        return {"file": str(Path(options.client_secret_file).absolute())}
+    if options.client_secret_stdin:
+        return read_line("Client secret (its Value): ", hidden=True)
+    if options.application_id is None and not options.certificate and sys.stdin.isatty():
+        return read_line("Client secret's Value (empty for a mobile and desktop registration): ", hidden=True) or None
+    return None
+
+
+def _absolute(options: Namespace, index: int) -> str:
+    return str(Path(options.certificate[index]).absolute())
+
+
+def _census(config: Config) -> str:
+    counts = ((config.listeners, "listener"), (config.apps, "app"), (config.accounts, "account"))
+    return ", ".join(f"{len(things)} {name}{'' if len(things) == 1 else 's'}" for things, name in counts) + "."
+
+
+def _plain(finding: configuration.Finding) -> dict[str, Any]:
+    return {
+        "file": str(finding.file),
+        "line": finding.line,
+        "key": finding.key,
+        "problem": finding.problem,
+        "remedy": finding.remedy,
+    }
+
+
+def _app_row(app: App) -> dict[str, Any]:
+    credential = "certificate" if app.certificate else "secret" if app.client_secret else "none (public client)"
+    return {
+        "name": app.name,
+        "application_id": app.application_id,
+        "account_types": app.account_types,
+        "authority": app.authority,
+        "flow": app.flow.value,
+        "cloud": app.cloud.value,
+        "credential": credential,
+        "redirect_uri": app.redirect_uri,
+        "enabled": app.enabled,
+    }

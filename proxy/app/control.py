@@ -1,0 +1,123 @@
+"""The control socket: one request and one answer, each a line of JSON, so that a verb works beside the daemon.
+
+It lies in the state folder, mode 0600: who may open it may do what the daemon's user may. Nothing secret passes but the
+code of a sign-in that is about to be used up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorUNIX
+from twisted.internet.protocol import Factory
+from twisted.protocols.basic import LineOnlyReceiver
+
+from proxy.app.desk import Answer, DeskError
+from proxy.log import Log
+from proxy.login import LoginRefused
+
+MAX_REQUEST_OCTETS = 65_536  # the longest is the address of a finished sign-in, some 4 KiB
+ANSWER_LIMIT_S = 16 * 60  # a device code lives fifteen minutes (FACTS 3.3)
+SOCKET_NAME = "control.sock"
+
+Ask = Callable[[str, dict[str, Any]], Awaitable[Answer]]
+
+
+class NoDaemon(Exception):
+    """Nobody answers at the control socket."""
+
+
+# --- the daemon's side
+
+
+class _Request(LineOnlyReceiver):
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_REQUEST_OCTETS
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def lineReceived(self, line: bytes) -> None:
+        Deferred.fromCoroutine(self._answer(line))
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+            answer: Answer = {"answer": await self._ask(request["verb"], request["arguments"])}
+        except DeskError as error:
+            answer = {"error": error.text, "exit_code": error.exit_code}
+        except LoginRefused as refused:
+            answer = {"error": refused.text, "exit_code": 1}
+        except (ValueError, KeyError, TypeError):
+            answer = {"error": "The daemon could not read the request.", "exit_code": 2}
+        except Exception as error:
+            Log("control").failure("request failed", error)
+            answer = {"error": "The daemon met an error of its own; its log has the details.", "exit_code": 1}
+        assert self.transport is not None
+        self.transport.write(json.dumps(answer).encode() + b"\n")
+        self.transport.loseConnection()
+
+
+class _Requests(Factory):
+    noisy = False
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def buildProtocol(self, addr: IAddress | None) -> _Request:  # noqa: ARG002
+        return _Request(self._ask)
+
+
+class ControlSocket:
+    """Listens from `start` to `stop`."""
+
+    def __init__(self, state_dir: Path, ask: Ask, reactor: IReactorUNIX) -> None:
+        self._path = state_dir / SOCKET_NAME
+        self._factory = _Requests(ask)
+        self._reactor = reactor
+
+    def start(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()  # left by a daemon that was killed; the folder's lock says that none runs
+        self._port = self._reactor.listenUNIX(os.fspath(self._path), self._factory, mode=0o600)
+
+    async def stop(self) -> None:
+        stopped = self._port.stopListening()
+        if isinstance(stopped, Deferred):
+            await stopped
+
+
+# --- the command's side
+
+
+def ask_daemon(state_dir: Path, verb: str, arguments: dict[str, Any]) -> Answer:
+    """Ask the daemon of this state folder, and wait for its answer.
+
+    Raises:
+        NoDaemon: none runs.
+        DeskError: it cannot do that; or it went away before it answered.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_LIMIT_S)
+        try:
+            connection.connect(os.fspath(state_dir / SOCKET_NAME))
+        except PermissionError:
+            raise DeskError(f"The daemon's control socket in {state_dir} is not yours: run this as its user.") from None
+        except OSError:
+            raise NoDaemon from None
+        try:
+            connection.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                answer = json.loads(lines.readline())
+        except (OSError, ValueError):
+            raise DeskError("The daemon went away before it answered.") from None
+    if "error" in answer:
+        raise DeskError(answer["error"], answer["exit_code"])
+    return cast("Answer", answer["answer"])

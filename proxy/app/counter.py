@@ -1,0 +1,88 @@
+"""The counter: where a command asks, whether or not a daemon runs.
+
+Beside a daemon it asks through the control socket. Without one it opens an office of its own for the time of the
+command, in a thread with the reactor, and holds the state folder as a daemon would.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
+
+from proxy.app.control import NoDaemon, ask_daemon
+from proxy.app.desk import Answer, Desk
+from proxy.app.office import Office, OfficeReactor
+from proxy.config import Config
+
+T = TypeVar("T")
+
+
+class Counter:
+    """Use as a context manager; `ask` may be called any number of times."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._own: _OwnOffice | None = None
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    def ask(self, verb: str, **arguments: Any) -> Answer:
+        """The desk's answer (`desk.py`).
+
+        Raises:
+            DeskError, LoginRefused: it cannot be done.
+            StateFolderHeld, StoreError, KeyUnusable: there is no daemon, and no office can be opened.
+        """
+        if self._own is None:
+            try:
+                return ask_daemon(self._config.state_dir, verb, arguments)
+            except NoDaemon:
+                self._own = _OwnOffice(self._config)
+        return self._own.ask(verb, arguments)
+
+
+def reload_daemon(config: Config) -> list[str]:
+    """Have a running daemon read the configuration again; its warnings. Without one there is nothing to do."""
+    try:
+        return cast("list[str]", ask_daemon(config.state_dir, "reload", {})["warnings"])
+    except NoDaemon:
+        return []
+
+
+class _OwnOffice:
+    def __init__(self, config: Config) -> None:
+        from twisted.internet import reactor  # installed by now, see __main__
+
+        self._reactor: Any = reactor
+        self._office = Office(config, cast("OfficeReactor", reactor))
+        self._desk = Desk(self._office, _nothing_to_reload)
+        self._thread = threading.Thread(target=self._reactor.run, kwargs={"installSignalHandlers": False}, daemon=True)
+        self._thread.start()
+        self._wait(self._office.open())
+
+    def ask(self, verb: str, arguments: dict[str, Any]) -> Answer:
+        return self._wait(self._desk.ask(verb, arguments))
+
+    def close(self) -> None:
+        self._wait(self._office.close())
+        self._reactor.callFromThread(self._reactor.stop)
+        self._thread.join()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        def begin() -> Deferred[T]:
+            return Deferred.fromCoroutine(work)
+
+        return cast("T", blockingCallFromThread(self._reactor, cast("Any", begin)))
+
+
+async def _nothing_to_reload() -> list[str]:
+    return []

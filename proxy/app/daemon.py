@@ -1,0 +1,193 @@
+"""The daemon: builds everything from the configuration once, and ends it in order.
+
+SIGTERM and SIGINT drain and stop; SIGHUP reads the configuration again. systemd is told READY, RELOADING and STOPPING.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import signal
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import STDLibLogObserver, globalLogBeginner
+
+from proxy import __version__
+from proxy import log as logging
+from proxy.accounts.store import StateFolderHeld, StoreError
+from proxy.accounts.vault import KeyUnusable
+from proxy.app.control import ControlSocket
+from proxy.app.desk import Desk, DeskError
+from proxy.app.notify import notify
+from proxy.app.office import Office
+from proxy.config import Config, ConfigurationError, Listener, read
+from proxy.config.settings import Certificate, ListenerTls
+from proxy.log import Log
+from proxy.network.limits import Gate
+from proxy.network.listener import CannotListen, Ferry
+from proxy.network.session import Services
+from proxy.network.tls import ClientTls, local_certificate, server_context
+
+EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 5  # PRODUCT section 2
+_WITHOUT_RESTART = ("apps", "accounts", "upstreams")
+"""What a reload applies; a change of the rest waits for a restart, and is said."""
+
+log = Log("daemon")
+
+
+def serve(config: Config, environ: Mapping[str, str]) -> int:
+    """Run until told to stop. Returns the exit code."""
+    logging.start(config.log.level, config.log.format)
+    globalLogBeginner.beginLoggingTo([STDLibLogObserver("twisted")], redirectStandardIO=False)
+    raise_descriptor_limit()
+    from twisted.internet import reactor  # installed by now, see __main__
+
+    daemon = Daemon(config, environ, reactor)
+    cast("Any", reactor).callWhenRunning(daemon.begin)
+    cast("Any", reactor).run()
+    return daemon.exit_code
+
+
+class Daemon:
+    """Start and stop of the whole house, in the order that each floor needs."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], reactor: Any) -> None:
+        self.exit_code = 0
+        self._config = config
+        self._environ = environ
+        self._reactor = reactor
+
+    def begin(self) -> None:
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+
+    async def _start(self) -> None:
+        config = self._config
+        log.info("starting", version=__version__, configuration=str(config.file), state_dir=str(config.state_dir))
+        self._office = Office(config, self._reactor)
+        await self._office.open()
+        try:
+            self._open_doors(config)
+        except BaseException:
+            await self._office.close()
+            raise
+        self._reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._stop()))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        log.info("ready", accounts=len(config.accounts))
+        notify("READY=1")
+
+    def _open_doors(self, config: Config) -> None:
+        services = Services(
+            config=config,
+            passdb=self._office.passdb,
+            tokens=self._office.tokens,
+            states=self._office.states,
+            gate=Gate(self._reactor),
+            client_tls=ClientTls(),
+            learnt={},
+            reactor=self._reactor,
+        )
+        self._ferry = Ferry(services, listener_contexts(config))
+        self._ferry.start()
+        self._control = ControlSocket(config.state_dir, Desk(self._office, self._reload).ask, self._reactor)
+        self._control.start()
+
+    def _failed(self, failure: Any) -> None:
+        """The start failed: say why in a line, and end."""
+        match failure.value:
+            case StateFolderHeld(pid=pid):
+                self.exit_code = EXIT_HELD
+                log.error("another mailferry holds the state folder", state_dir=str(self._config.state_dir), pid=pid)
+            case CannotListen() | StoreError() | KeyUnusable() | UnusableCertificate():
+                self.exit_code = EXIT_FAILED
+                log.error("cannot start", reason=str(failure.value))
+            case error:
+                self.exit_code = EXIT_FAILED
+                log.failure("cannot start", error)
+        self._reactor.stop()
+
+    async def _stop(self) -> None:
+        notify("STOPPING=1")
+        log.info("stopping", sessions=self._ferry.sessions)
+        await self._control.stop()
+        await self._ferry.stop()
+        await self._office.close()
+        log.info("stopped")
+
+    # --- reload
+
+    def _hang_up(self) -> None:
+        Deferred.fromCoroutine(self._reload()).addErrback(
+            lambda failure: log.error("configuration not reloaded; the old one stays", reason=str(failure.value))
+        )
+
+    async def _reload(self) -> list[str]:
+        """Apply what the files say now to all new logins; the sessions that run go on.
+
+        Raises:
+            DeskError: the files do not hold; nothing is changed.
+        """
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            loaded = read(self._config.file, self._environ)
+            warnings = [str(finding) for finding in loaded.findings] + self._needs_restart(loaded.config)
+            await self._office.use(loaded.config)
+            self._ferry.use(loaded.config, self._office.passdb)
+        except ConfigurationError as error:
+            raise DeskError("\n".join(str(finding) for finding in error.findings), EXIT_USAGE) from None
+        finally:
+            notify("READY=1")
+        self._config = loaded.config
+        log.info("configuration reloaded", accounts=len(loaded.config.accounts))
+        for warning in warnings:
+            log.warning("configuration", finding=warning)
+        return warnings
+
+    def _needs_restart(self, new: Config) -> list[str]:
+        changed = [
+            field.name
+            for field in dataclasses.fields(Config)
+            if field.name not in _WITHOUT_RESTART and getattr(new, field.name) != getattr(self._config, field.name)
+        ]
+        return [f"{name} changed: restart mailferry to use it" for name in changed]
+
+
+class UnusableCertificate(Exception):
+    """A listener's certificate or key cannot be used; the text says which and why."""
+
+
+def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | None]]:
+    """Each listener with what it shows for TLS; one context for all that show the same.
+
+    Raises:
+        UnusableCertificate: see there.
+    """
+    made: dict[tuple[Certificate, bool], ssl.SSLContext] = {}
+
+    def context(listener: Listener) -> ssl.SSLContext | None:
+        if listener.tls is ListenerTls.OFF:
+            return None
+        certificate = listener.certificate or local_certificate(config.state_dir / "tls", config.hostname)
+        kind = (certificate, listener.legacy_tls)
+        if kind not in made:
+            made[kind] = server_context(certificate, legacy=listener.legacy_tls)
+        return made[kind]
+
+    pairs = []
+    for listener in config.listeners:
+        try:
+            pairs.append((listener, context(listener)))
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise UnusableCertificate(
+                f"The certificate of the {listener.protocol} listener cannot be used: {error}"
+            ) from None
+    return pairs
+
+
+def raise_descriptor_limit() -> None:
+    """Two descriptors a session: take all that we are allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

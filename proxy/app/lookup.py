@@ -1,0 +1,42 @@
+"""What a command's options point at: the configuration, an account of it, its only app."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from proxy import config as configuration
+from proxy.app.terminal import UsageError
+from proxy.config import Account, Config
+
+
+def find_loaded(options: Namespace) -> configuration.Loaded:
+    return configuration.read(configuration.locate(options.config, os.environ), os.environ)
+
+
+def find_config(options: Namespace) -> Config:
+    return find_loaded(options).config
+
+
+def find_main_file(options: Namespace) -> Path:
+    """The main file, made if there is none yet: conf.d lies beside it."""
+    return configuration.locate(options.config, os.environ) or configuration.create_starter(os.environ)
+
+
+def find_account(options: Namespace) -> Account:
+    wanted = options.login.casefold()
+    for account in find_config(options).accounts:
+        if wanted in (login.casefold() for login in account.logins):
+            return account
+    raise UsageError(f"There is no account {options.login!r}. `mailferry account list` shows those there are.")
+
+
+def find_only_app(config: Config) -> str:
+    match list(config.apps):
+        case [only]:
+            return only
+        case []:
+            raise UsageError("There is no app yet. First: mailferry app add NAME")
+        case several:
+            raise UsageError(f"Which app? Give --app with one of: {', '.join(several)}")

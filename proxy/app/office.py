@@ -1,0 +1,85 @@
+"""The office: the accounts floor, built once from a configuration: store, tokens, sign-ins, states.
+
+The daemon works in one; a command that runs while there is no daemon opens one for itself. Whoever holds the office
+holds the state folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from proxy.accounts.microsoft import Microsoft
+from proxy.accounts.passdb import MAX_HASHES_AT_ONCE, PassDb
+from proxy.accounts.sign_in import SignIns
+from proxy.accounts.states import AccountStates
+from proxy.accounts.store import SqliteStore, lock_state_folder
+from proxy.accounts.tokens import Tokens
+from proxy.accounts.vault import Vault, read_key
+from proxy.config import Config
+from proxy.network.reactor import Reactor
+
+MICROSOFT_THREADS = 8  # msal blocks: this many accounts are refreshed at once (FACTS 4.7)
+
+
+class OfficeReactor(Reactor, IReactorFromThreads):
+    """A reactor that threads can call back."""
+
+
+class Office:
+    """Made by `open_office`; `close` gives the state folder back."""
+
+    def __init__(self, config: Config, reactor: OfficeReactor) -> None:
+        """Hold the state folder, and read the key.
+
+        Raises:
+            StateFolderHeld: a daemon, or another command, works in it.
+            StoreError, KeyUnusable: the text says what is wrong and what to do.
+        """
+        self.config = config
+        self._reactor = reactor
+        self._folder = lock_state_folder(config.state_dir)
+        self.states = AccountStates()
+        self._store = SqliteStore(self._folder, Vault(read_key(config.key)), reactor)
+        self._microsoft_pool = ThreadPool(0, MICROSOFT_THREADS, "microsoft")
+        self._hash_pool = ThreadPool(0, MAX_HASHES_AT_ONCE, "scrypt")
+        microsoft = Microsoft(self._microsoft_pool, reactor)
+        self.tokens = Tokens(self._store, microsoft, reactor, self.states)
+        self.sign_ins = SignIns(microsoft, self.tokens, reactor)
+        self.passdb = self._passdb(config)
+
+    async def open(self) -> None:
+        """Open the store and look what each account has.
+
+        Raises:
+            StoreError: no record was changed.
+        """
+        await self._store.open()
+        self._microsoft_pool.start()
+        self._hash_pool.start()
+        await self.tokens.start(self.config.accounts)
+
+    async def use(self, config: Config) -> None:
+        """Work with a new configuration from now on; grants, tokens and states stay."""
+        self.passdb = self._passdb(config)
+        self.config = config
+        await self.tokens.start(config.accounts)
+
+    async def close(self) -> None:
+        """Save what is to be saved, end the threads, release the folder."""
+        self.sign_ins.close()
+        await self.tokens.close()
+        await self._store.close()
+        for pool in (self._microsoft_pool, self._hash_pool):
+            pool.stop()
+        self._folder.release()
+
+    def _passdb(self, config: Config) -> PassDb:
+        def run(job: Callable[[], bool]) -> Deferred[bool]:
+            return deferToThreadPool(self._reactor, self._hash_pool, job)
+
+        return PassDb(config.accounts, run=run, now=self._reactor.seconds)

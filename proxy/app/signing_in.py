@@ -1,0 +1,79 @@
+"""The verbs `sign-in` and `sign-out`: three ways to have a person say yes to Microsoft, and the way back."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.accounts.sign_in import pasted
+from proxy.app.counter import Counter
+from proxy.app.lookup import find_account, find_config
+from proxy.app.redirect import Catcher
+from proxy.app.terminal import UsageError, read_line
+from proxy.config import Account
+from proxy.config.settings import Flow
+
+
+def sign_in(options: Namespace) -> int:
+    account = find_account(options)
+    with Counter(find_config(options)) as counter:
+        if account.app.flow is Flow.APP_ONLY:
+            counter.ask("check_app_only", login=account.name)
+            print(f"App {account.app.name} signs in by itself, and Microsoft gave it a token just now.")
+            return 0
+        way = options.way or ("browser" if _has_browser() else "paste")
+        answer = {"browser": _by_browser, "device": _by_device, "paste": _by_paste}[way](counter, account)
+    print(f"Signed in as {answer['signed_in']}. {account.name} is ready for its mail program.")
+    return 0
+
+
+def _by_browser(counter: Counter, account: Account) -> Mapping[str, Any]:
+    with Catcher(account.app.redirect_uri) as catcher:
+        begun = counter.ask("begin_code", login=account.name, redirect_uri=catcher.redirect_uri)
+        print(
+            f"Sign in as {account.sign_in} in the browser. If none opened, go to:\n\n{begun['address']}\n", flush=True
+        )
+        webbrowser.open(begun["address"])
+        query = catcher.wait()
+    if query is None:
+        raise UsageError("Nobody signed in within ten minutes. Start again, or use --device or --paste.")
+    return counter.ask("finish_code", id=begun["id"], query=query)
+
+
+def _by_paste(counter: Counter, account: Account) -> Mapping[str, Any]:
+    begun = counter.ask("begin_code", login=account.name, redirect_uri=account.app.redirect_uri)
+    print(
+        f"1. Open this address in a browser on any machine and sign in as {account.sign_in}:\n\n{begun['address']}\n\n"
+        f"2. The browser then fails to open a page at {account.app.redirect_uri}: that is expected.\n"
+        "   Copy the whole address from its address bar and paste it here.\n",
+        flush=True,
+    )
+    return counter.ask("finish_code", id=begun["id"], query=dict(pasted(read_line("Address: "))))
+
+
+def _by_device(counter: Counter, account: Account) -> Mapping[str, Any]:
+    begun = counter.ask("begin_device", login=account.name)
+    print(
+        f"Open {begun['address']} on any device, enter the code {begun['code']}\n"
+        f"and sign in as {account.sign_in}. Waiting for Microsoft …",
+        flush=True,
+    )
+    return counter.ask("await_device", id=begun["id"])
+
+
+def sign_out(options: Namespace) -> int:
+    account = find_account(options)
+    with Counter(find_config(options)) as counter:
+        counter.ask("sign_out", login=account.name)
+    print(
+        f"Signed out: the tokens of {account.sign_in} are forgotten here. Microsoft keeps the consent."
+    )
+    return 0
+
+
+def _has_browser() -> bool:
+    """A graphical one, on this machine."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.environ.get("BROWSER"))

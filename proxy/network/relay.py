@@ -1,0 +1,174 @@
+"""After the login: the pump between two streams, unaltered both ways.
+
+Nothing here looks at the bytes. What a socket does not take at once is kept (at most one buffer a direction) and the
+other side is not read until it is gone, so memory stays flat however slow a reader is. A client's half-close is passed
+on and the answer still delivered; what is kept is delivered before a close.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from proxy.network.stream import WOULD_BLOCK, Stream
+
+BUFFER_OCTETS = 256 * 1024  # SPEED.md: sixteen TLS records a turn of the reactor; also what one direction may keep
+TLS_RECORD_OCTETS = 16_384  # RFC 8446 §5.1: a read that returns less has emptied the socket, most likely
+HALF_CLOSED_LIMIT_S = 60  # a client that closed its side gets this long between two pieces of the rest
+
+_buffer = memoryview(bytearray(BUFFER_OCTETS))
+"""Shared by all sessions: a turn fills it and empties it before the next begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """How a relayed session ended."""
+
+    octets_up: int
+    octets_down: int
+    reason: str
+
+
+class _Direction:
+    """From one stream to the other. It is what sits on the source after the login."""
+
+    __slots__ = ("_relay", "_sink", "_source", "ended", "octets")
+
+    def __init__(self, relay: Relay, source: Stream, sink: Stream) -> None:
+        self._relay = relay
+        self._source = source
+        self._sink = sink
+        self.octets = 0
+        self.ended = False
+        """The source's data has ended, and the sink was told (or will be, after what is kept)."""
+
+    def start(self, early: bytes) -> None:
+        """`early` was read behind the login and goes first."""
+        self._source.read_with(self.pump, self)
+        self._sink.registerProducer(self._source, True)
+        self._source.startReading()
+        self.octets += len(early)
+        self._sink.write(early)  # pauses the source until it is gone
+        if self._source.at_eof:
+            self._end()
+
+    def pump(self) -> Exception | None:
+        """Move what is there, at most one buffer a turn, so that no session starves another."""
+        source, sink = self._source, self._sink
+        filled = 0
+        ended = False
+        try:
+            while filled < BUFFER_OCTETS:
+                count = source.recv_into(_buffer[filled:])
+                filled += count
+                if count < TLS_RECORD_OCTETS:
+                    ended = count == 0
+                    break
+        except WOULD_BLOCK as wants:
+            source.note(wants)
+        except OSError as lost:
+            if not filled:
+                return error.ConnectionLost(str(lost))
+        if filled:
+            self.octets += filled
+            sent = sink.send_now(_buffer[:filled])
+            if sent < filled:
+                sink.write(bytes(_buffer[sent:filled]))  # pauses the source until it is gone
+        if ended:
+            self._end()
+        else:
+            source.read_decrypted_soon()
+        return None
+
+    def _end(self) -> None:
+        self._source.end_of_data()
+        self.ended = True
+        self._sink.unregisterProducer()
+        self._relay.direction_ended(self)
+
+    def pass_on_end(self) -> None:
+        self._sink.loseWriteConnection()
+
+    # StreamProtocol: only the loss of the source is told; reading is ours
+
+    def makeConnection(self, transport: Stream) -> None: ...
+    def dataReceived(self, data: bytes) -> None: ...
+    def readConnectionLost(self) -> None: ...
+    def connectionLost(self, reason: Failure) -> None:
+        self._relay.stream_lost(self, reason)
+
+
+class Relay:
+    """Both directions of one session, until both streams are closed."""
+
+    def __init__(self, client: Stream, upstream: Stream, *, idle_limit_s: float, clock: IReactorTime) -> None:
+        self._client, self._upstream = client, upstream
+        self._up = _Direction(self, client, upstream)
+        self._down = _Direction(self, upstream, client)
+        self._idle_limit_s = idle_limit_s
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+        self._octets_at_last_look = 0
+        self._reason = ""
+        self._open = 2
+        self._done: Deferred[Relayed] = Deferred(lambda _: self.abort("stopped"))
+
+    def run(self, *, to_upstream: bytes, to_client: bytes) -> Deferred[Relayed]:
+        """Relay until both streams are closed. Bytes already read on either side go first."""
+        self._watch(self._idle_limit_s)
+        self._down.start(to_client)
+        self._up.start(to_upstream)
+        return self._done
+
+    def close(self, reason: str) -> None:
+        """Deliver what is kept, then close both."""
+        self._reason = self._reason or reason
+        for stream in (self._client, self._upstream):
+            stream.unregisterProducer()
+            stream.loseConnection()
+
+    def abort(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._client.abortConnection()
+        self._upstream.abortConnection()
+
+    # told by the directions
+
+    def direction_ended(self, direction: _Direction) -> None:
+        if direction is self._up and not self._down.ended:
+            self._reason = self._reason or "client closed"
+            direction.pass_on_end()
+            self._watch(min(HALF_CLOSED_LIMIT_S, self._idle_limit_s))
+        else:  # upstream has nothing more to say: nor will it listen
+            self.close("upstream closed")
+
+    def stream_lost(self, direction: _Direction, reason: Failure) -> None:
+        self._open -= 1
+        self._reason = self._reason or ("client lost" if direction is self._up else "upstream lost")
+        if self._open:
+            self.close(reason.getErrorMessage())
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._done.callback(Relayed(self._up.octets, self._down.octets, self._reason))
+
+    def _watch(self, limit_s: float) -> None:
+        """Look again after the limit; a session that moved no octet since the last look is idle.
+
+        The hot loop only counts, it reads no clock: so a session is closed after one to two limits of silence.
+        """
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._octets_at_last_look = self._up.octets + self._down.octets
+        self._timer = self._clock.callLater(limit_s, self._look, limit_s)
+
+    def _look(self, limit_s: float) -> None:
+        if self._up.octets + self._down.octets == self._octets_at_last_look:
+            self._reason = self._reason or "idle"
+            self.abort("idle") if self._client.unsent() or self._upstream.unsent() else self.close("idle")
+        else:
+            self._watch(limit_s)

@@ -1,0 +1,334 @@
+"""PURE: IMAP's front, the conversation with the mail program until its login is decided (RFC 9051, CLIENTS 1.2).
+
+What it is: a server that greets at once from its own knowledge, answers what may be asked before login, and turns
+LOGIN and AUTHENTICATE into `Login`. What it is not: it knows no password and no mailbox; after `accept` the octets
+are upstream's. `network/session.py` calls it, as `imap.IMAP.front`.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+from typing import assert_never
+
+from proxy.login import Credentials, LoginRefused, Refusal
+from proxy.protocols import sasl
+from proxy.protocols.dialogue import (
+    Action,
+    Close,
+    FrontSettings,
+    InputBuffer,
+    LineTooLong,
+    Login,
+    Ready,
+    Send,
+    StartTLS,
+    printable,
+)
+from proxy.protocols.imap_grammar import (
+    Argument,
+    Command,
+    CommandReader,
+    Empty,
+    Foreign,
+    LiteralAwaited,
+    LiteralTooLong,
+    Malformed,
+    is_id_parameters,
+)
+
+MAX_JUNK_IN_A_ROW = 3  # Dovecot's budget (CLIENTS 1.1)
+
+OFFERED = (
+    *("IMAP4", "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "IDLE"),
+    *("NAMESPACE", "CHILDREN", "UIDPLUS", "UNSELECT", "MOVE"),
+)
+"""What Exchange offers after login, less what old programs must not see (CLIENTS 2.2)."""
+_OFFERED_ALWAYS = frozenset({"IMAP4", "IMAP4REV1", "SASL-IR"})
+"""These speak of the login itself, or are what programs insist on; whether upstream names them does not matter."""
+_WITHHELD = frozenset({"STARTTLS", "LOGINDISABLED", "IMAP4REV2", "ENABLE"})
+"""And `AUTH=...`: what is left out of upstream's list after login (CLIENTS 2.2)."""
+
+_BEFORE_LOGIN = frozenset({b"CAPABILITY", b"NOOP", b"ID", b"ENABLE", b"STARTTLS", b"LOGIN", b"AUTHENTICATE", b"LOGOUT"})
+_AFTER_LOGIN = frozenset(
+    b"SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB XLIST NAMESPACE STATUS APPEND IDLE CHECK"
+    b" CLOSE UNSELECT EXPUNGE SEARCH SORT THREAD FETCH STORE COPY MOVE UID GETQUOTA GETQUOTAROOT GETACL".split()
+)
+_TAKES_LITERALS = frozenset({b"LOGIN", b"ID"})
+
+_CODES = {
+    Refusal.BAD_CREDENTIALS: "AUTHENTICATIONFAILED",
+    Refusal.SIGN_IN_NEEDED: "UNAVAILABLE",
+    Refusal.TRY_LATER: "UNAVAILABLE",
+    Refusal.REFUSED_UPSTREAM: "UNAVAILABLE",
+    Refusal.BUSY: "UNAVAILABLE",
+    Refusal.MISCONFIGURED: "UNAVAILABLE",
+    Refusal.TLS_NEEDED: "PRIVACYREQUIRED",
+}
+"""RFC 5530 §3. Thunderbird asks for no new password after [UNAVAILABLE]. TOO_MANY_ATTEMPTS is a BYE alone."""
+
+_TLS_RECORD = 0x16  # the first octet of a ClientHello (RFC 8446 §5.1)
+
+
+class FrontState(enum.Enum):
+    CONNECTED = "connected"
+    AWAITING_COMMAND = "awaiting command"
+    AWAITING_RESPONSE = "awaiting sasl response"
+    AWAITING_VERDICT = "awaiting verdict"
+    STARTING_TLS = "starting tls"
+    ACCEPTED = "accepted"
+    CLOSED = "closed"
+
+
+class ImapFront:
+    """One connection's front. `Front` in `dialogue.py` tells what each input means."""
+
+    def __init__(self, settings: FrontSettings) -> None:
+        self._settings = settings
+        self._state = FrontState.CONNECTED
+        self._tls_active = settings.tls_active
+        self._anything_received = False
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Nothing was said yet; after STARTTLS all that was is forgotten (RFC 9051 §6.2.1)."""
+        self._input = InputBuffer()
+        self._commands = CommandReader(self._input)
+        self._capability_asked = False
+        self._junk_in_a_row = 0
+        self._tag = b""
+        """Of the login under way."""
+        self._mechanism: sasl.Mechanism | None = None
+
+    @property
+    def state(self) -> FrontState:
+        return self._state
+
+    def opened(self) -> list[Action]:
+        self._state = FrontState.AWAITING_COMMAND
+        greeting = f"* OK [CAPABILITY {self._capabilities()}] {self._settings.hostname} ready"
+        return [_line(greeting), *self._proceed()]
+
+    def received(self, data: bytes) -> list[Action]:
+        if self._state is FrontState.STARTING_TLS and data:
+            return self._close("starttls_injection")
+        if data and not self._anything_received:
+            self._anything_received = True
+            if data[0] == _TLS_RECORD and not self._tls_active:
+                return self._close("tls_on_plain_port")
+        self._input.feed(data)
+        return self._proceed()
+
+    def tls_started(self) -> list[Action]:
+        self._tls_active = True
+        self._start_over()
+        self._state = FrontState.AWAITING_COMMAND
+        return []
+
+    def accept(self, ready: Ready) -> list[Action]:
+        """Tagged OK with upstream's capabilities, as the program will not always ask again; then what upstream said.
+
+        A program that asked for them before ignores the code, so it gets them as a response (Dovecot; CLIENTS 2.1).
+        """
+        self._state = FrontState.ACCEPTED
+        capabilities = " ".join(c for c in ready.capabilities if not _withheld(c))
+        untagged = code = ""
+        if capabilities and self._capability_asked:
+            untagged = f"* CAPABILITY {capabilities}\r\n"
+        elif capabilities:
+            code = f"[CAPABILITY {capabilities}] "
+        text = printable(ready.text) or "Logged in"
+        return [Send(f"{untagged}{self._tag.decode()} OK {code}{text}\r\n".encode() + ready.untagged)]
+
+    def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
+        """A tagged NO; if final, BYE behind it. Without a login under way, as in place of the greeting, BYE alone."""
+        text = printable(refused.text)
+        if refused.refusal is Refusal.TOO_MANY_ATTEMPTS or self._state is not FrontState.AWAITING_VERDICT:
+            return self._bye(text, refused.refusal.value)
+        reply = _line(f"{self._tag.decode()} NO [{_CODES[refused.refusal]}] {text}")
+        if final:
+            return [reply, *self._bye(text, refused.refusal.value)]
+        self._state = FrontState.AWAITING_COMMAND
+        return [reply, *self._proceed()]
+
+    def expired(self) -> list[Action]:
+        return self._bye("The time for logging in is over", "login_deadline")
+
+    def unread(self) -> bytes:
+        return self._input.drain()
+
+    def _proceed(self) -> list[Action]:
+        """Take what the buffer holds, step by step, until it holds nothing whole or somebody else must act."""
+        actions: list[Action] = []
+        step: list[Action] | None = []
+        while step is not None:
+            actions += step
+            try:
+                step = self._step()
+            except LineTooLong:
+                step = [_line("* BAD Line too long"), *self._bye("Line too long", "line_too_long")]
+        return actions
+
+    def _step(self) -> list[Action] | None:
+        if self._state is FrontState.AWAITING_COMMAND:
+            return self._read_command()
+        if self._state is FrontState.AWAITING_RESPONSE:
+            line = self._input.line(sasl.MAX_RESPONSE_OCTETS)
+            return None if line is None else self._respond(line)
+        return None
+
+    def _read_command(self) -> list[Action] | None:
+        match self._commands.next():
+            case None:
+                return None
+            case Command() as command:
+                return self._obey(command)
+            case LiteralAwaited(tag, name):
+                if name in _TAKES_LITERALS and not (name == b"LOGIN" and self._needs_tls()):
+                    return [_line("+ ")]
+                self._commands.abandon()
+                return self._obey(Command(tag, name))
+            case LiteralTooLong(tag, synchronizing):
+                if synchronizing:
+                    return [_tagged(tag, "NO [TOOBIG] Literal too long")]
+                return self._bye("Literal too long", "literal_too_long")
+            case Empty():
+                return self._junk([])
+            case Malformed(tag, in_step):
+                if not in_step:
+                    return self._bye("Not a command", "literal_out_of_step")
+                return self._junk([_line("* BAD Not a command") if tag is None else _tagged(tag, _complaint(tag))])
+            case Foreign(protocol):
+                return self._close(protocol)
+            case never:  # pragma: no cover
+                assert_never(never)
+
+    def _obey(self, command: Command) -> list[Action]:
+        tag = command.tag
+        if command.name in _BEFORE_LOGIN or command.name in _AFTER_LOGIN:
+            self._junk_in_a_row = 0
+        match command.name, command.arguments:
+            case ((b"LOGIN" | b"AUTHENTICATE"), _) if self._needs_tls():
+                return [_tagged(tag, "NO [PRIVACYREQUIRED] Switch on STARTTLS or SSL/TLS first")]
+            case b"LOGIN", (login, password):
+                return self._log_in(tag, _credentials(login, password))
+            case b"AUTHENTICATE", (mechanism,):
+                return self._authenticate(tag, mechanism.octets, None)
+            case b"AUTHENTICATE", (mechanism, initial):
+                return self._authenticate(tag, mechanism.octets, initial.octets)
+            case b"CAPABILITY", ():
+                self._capability_asked = True
+                return [_line(f"* CAPABILITY {self._capabilities()}"), _tagged(tag, "OK CAPABILITY completed")]
+            case b"NOOP", ():
+                return [_tagged(tag, "OK NOOP completed")]
+            case b"ID", parameters if is_id_parameters(parameters):
+                return [_line('* ID ("name" "mailferry")'), _tagged(tag, "OK ID completed")]
+            case b"ENABLE", (_, *_):  # RFC 5161 wants it after login, but programs send it early
+                return [_line("* ENABLED"), _tagged(tag, "OK ENABLE completed")]
+            case b"STARTTLS", ():
+                return self._start_tls(tag)
+            case b"LOGOUT", ():
+                return [_line("* BYE Logging out"), _tagged(tag, "OK LOGOUT completed"), *self._close("logout")]
+            case name, _ if name in _BEFORE_LOGIN:
+                return [_tagged(tag, f"BAD Wrong arguments for {name.decode()}")]
+            case name, _ if name in _AFTER_LOGIN:
+                return [_tagged(tag, "BAD Log in first")]
+            case _:
+                return self._junk([_tagged(tag, _complaint(tag))])
+
+    def _start_tls(self, tag: bytes) -> list[Action]:
+        if self._tls_active:
+            return [_tagged(tag, "BAD TLS is active already")]
+        if not self._settings.offers_tls:
+            return [_tagged(tag, "BAD STARTTLS is not offered here")]
+        if len(self._input):
+            return self._close("starttls_injection")
+        self._state = FrontState.STARTING_TLS
+        return [_tagged(tag, "OK Begin TLS now"), StartTLS()]
+
+    def _authenticate(self, tag: bytes, name: bytes, initial: bytes | None) -> list[Action]:
+        mechanism = sasl.MECHANISMS.get(name.upper())
+        if mechanism is None:
+            return [_tagged(tag, "NO This authentication mechanism is not offered")]
+        self._tag, self._mechanism = tag, mechanism()
+        try:
+            return self._follow(self._mechanism.start(None if initial is None else sasl.initial(initial)))
+        except sasl.BadResponse:
+            return self._cancel("BAD Not base64")
+
+    def _respond(self, line: bytes) -> list[Action]:
+        assert self._mechanism is not None
+        if line == b"*":
+            return self._cancel("BAD Authentication cancelled")
+        try:
+            return self._follow(self._mechanism.next(sasl.decode(line)))
+        except sasl.BadResponse:
+            return self._cancel("BAD Not base64")
+
+    def _follow(self, step: sasl.Step) -> list[Action]:
+        if isinstance(step, Credentials):
+            return self._log_in(self._tag, step)
+        self._state = FrontState.AWAITING_RESPONSE
+        return [Send(b"+ " + base64.b64encode(step.data) + b"\r\n")]
+
+    def _cancel(self, text: str) -> list[Action]:
+        self._state = FrontState.AWAITING_COMMAND
+        return [_tagged(self._tag, text)]
+
+    def _log_in(self, tag: bytes, credentials: Credentials) -> list[Action]:
+        self._tag = tag
+        self._state = FrontState.AWAITING_VERDICT
+        return [Login(credentials)]
+
+    def _junk(self, reply: list[Action]) -> list[Action]:
+        self._junk_in_a_row += 1
+        if self._junk_in_a_row < MAX_JUNK_IN_A_ROW:
+            return reply
+        return [*reply, *self._bye("Too many bad commands", "bad_commands")]
+
+    def _bye(self, text: str, reason: str) -> list[Action]:
+        return [_line(f"* BYE {text}"), *self._close(reason)]
+
+    def _close(self, reason: str) -> list[Action]:
+        self._state = FrontState.CLOSED
+        return [Close(reason)]
+
+    def _needs_tls(self) -> bool:
+        return self._settings.requires_tls and not self._tls_active
+
+    def _capabilities(self) -> str:
+        """Before login: what we take ourselves, and of the rest no more than upstream had at its last login."""
+        learnt = {c.upper() for c in self._settings.learnt} or {c.upper() for c in OFFERED}
+        offered = [c for c in OFFERED if c.upper() in learnt | _OFFERED_ALWAYS]
+        if self._settings.offers_tls and not self._tls_active:
+            offered.append("STARTTLS")
+        if self._needs_tls():
+            return " ".join([*offered, "LOGINDISABLED"])
+        return " ".join([*offered, *(f"AUTH={name.decode()}" for name in sasl.MECHANISMS)])
+
+
+def _line(text: str) -> Send:
+    return Send(text.encode() + b"\r\n")
+
+
+def _tagged(tag: bytes, text: str) -> Send:
+    return _line(f"{tag.decode()} {text}")
+
+
+def _complaint(tag: bytes) -> str:
+    if tag.upper() == b"LOGIN":
+        return "BAD Put a tag before the command: a LOGIN user password"
+    return "BAD Not a command"
+
+
+def _credentials(login: Argument, password: Argument) -> Credentials:
+    """Where a lone backslash stood, what was sent goes along: the login or the password may be meant so."""
+    if login.verbatim is None and password.verbatim is None:
+        return Credentials(login.octets, password.octets)
+    sent = tuple(a.octets if a.verbatim is None else a.verbatim for a in (login, password))
+    return Credentials(login.octets, password.octets, verbatim=(sent[0], sent[1]))
+
+
+def _withheld(capability: str) -> bool:
+    name = capability.upper()
+    return name in _WITHHELD or name.startswith("AUTH=")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import base64
+
+from proxy.login import Bearer
+from proxy.protocols import sasl
+from proxy.protocols.server_text import challenge_text, without_token
+
+BEARER = Bearer("u@example.com", "t0ken" * 200)
+
+
+def test_an_echoed_token_is_hidden_whole_or_cut() -> None:
+    blob = sasl.xoauth2(BEARER).decode()
+    for echo in (BEARER.token, blob, blob[:150], f"<{BEARER.token[7:]}>"):
+        assert without_token(f"500 what is [{echo} here", BEARER) in ("500 what is (... here", "500 what is ... here")
+
+
+def test_short_tokens_are_hidden_too() -> None:
+    assert without_token("no 'abc'\r\n", Bearer("u", "abc")) == "no '...'"
+
+
+def test_challenge_is_decoded_where_it_can_be() -> None:
+    assert challenge_text(base64.b64encode(b'{"status":"401"}')) == '{"status":"401"}'
+    assert challenge_text(b"so \xff") == "so �"
