@@ -87,8 +87,8 @@ SIGN_IN_EXPLANATIONS: tuple[Explanation, ...] = (  # FACTS 5, rows 1-20, in thei
     ),
     Explanation(
         "Microsoft expects a client secret from this app.",
-        'In the app registration set "Allow public client flows" to Yes and use a "Mobile and desktop applications" '
-        "redirect address; or give client_secret in the configuration.",
+        'In the registration set "Allow public client flows" to Yes and use a "Mobile and desktop applications" '
+        "redirect address; or configure client_secret.",
         *_OUR_SETTINGS,
         codes=(7000218,),
     ),

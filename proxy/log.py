@@ -96,5 +96,6 @@ def start(level: str, form: Literal["text", "json"]) -> None:
     handler.setFormatter(_TextFormatter() if form == "text" else _JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("mailferry").setLevel(level.upper())
+    ours = logging.getLogger("mailferry")
+    ours.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, ours.level))  # libraries

@@ -31,6 +31,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
+from urllib3.util import Retry
 
 from proxy.accounts.outcomes import (
     AppMisconfigured,
@@ -49,7 +50,9 @@ from proxy.config.settings import App, Cloud, Flow
 
 TIMEOUT_S = (5.0, 20.0)  # to connect, and for each read; msal's default is to wait for ever (FACTS 4.1)
 POOL_THREADS = 8  # calls under way at once; further ones queue
-CONNECTION_RETRIES = 1  # a kept-alive connection may be gone: once more, as msal's own session does
+# To connect is tried twice. A request that was sent is not sent again: it may have used up a code or a refresh token.
+# And nobody sleeps in the pool for as long as a Retry-After says, as urllib3 would.
+RETRIES = Retry(1, read=False, respect_retry_after_header=False)
 DEFAULT_LIFE_S = 600  # of a token issued without `expires_in` (RFC 6749 §5.1); msal assumes the same
 MIN_POLL_INTERVAL_S = 1  # msal would poll without a pause at 0
 SLOW_DOWN_S = 5  # RFC 8628 §3.5: what `slow_down` adds to the interval
@@ -199,7 +202,7 @@ class _Http:
 
     def __init__(self, ca_file: Path | None, discovered: requests.Response | None) -> None:
         self._session = requests.Session()
-        self._session.mount("https://", HTTPAdapter(max_retries=CONNECTION_RETRIES))
+        self._session.mount("https://", HTTPAdapter(max_retries=RETRIES))
         # Given with each request: $REQUESTS_CA_BUNDLE would win over the session's own setting.
         self._verify: str | bool = str(ca_file) if ca_file else True
         self._last: requests.Response | None = None

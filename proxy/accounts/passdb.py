@@ -26,7 +26,7 @@ from functools import partial
 from hashlib import blake2b, scrypt
 from ipaddress import IPv4Address, IPv6Address
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from proxy.config.settings import Account, LocalPassword
@@ -212,7 +212,10 @@ class PassDb:
         if len(self._under_way) + len(fresh) > MAX_HASHES_AT_ONCE + MAX_HASHES_WAITING:
             raise LoginRefused(Refusal.BUSY, BUSY, fault=Fault.MAILFERRY, detail="too many password hashes at once")
         # All of them, and to the end: a run that is left out would show in the time.
-        fits = await gatherResults([self._fits(trial) for trial in trials], consumeErrors=True)
+        try:
+            fits = await gatherResults([self._fits(trial) for trial in trials], consumeErrors=True)
+        except FirstError as first:
+            first.subFailure.raiseException()
         for trial, fit in zip(trials, fits, strict=True):
             if fit and trial.proves is not None:
                 self._remember(trial.digest)

@@ -178,7 +178,10 @@ class SignIns:
         following = Deferred.fromCoroutine(self._follow(account, flow))
         following.addErrback(_stopped)
         following.addBoth(lambda end: self._close_device(account, end))
-        sign_in = self._devices[account.identity] = DeviceSignIn(flow, following)
+        sign_in = DeviceSignIn(flow, following)
+        if following.called:  # a code that had expired when it came
+            return sign_in
+        self._devices[account.identity] = sign_in
         await self._tokens.begin_sign_in(account, f"enter the code {flow.user_code} at {flow.address}")
         return sign_in
 
@@ -199,7 +202,7 @@ class SignIns:
         self._end_if_last(self._forget_code(id).account)
 
     def _close_device(self, account: Account, end: T) -> T:
-        del self._devices[account.identity]
+        self._devices.pop(account.identity, None)
         self._end_if_last(account)
         return end
 

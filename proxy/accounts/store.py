@@ -210,7 +210,7 @@ class SqliteStore:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """What is sealed in a row. A deletion leaves the version behind, or an old writer could match a record made anew."""
+    """What is sealed in a row. A deletion leaves the version behind, lest an old writer match a record made anew."""
 
     name: str
     version: int

@@ -48,7 +48,7 @@ def read_upstreams(node: Node, reading: Reading) -> dict[tuple[Cloud, ProtocolNa
 
 def _default(cloud: Cloud, protocol: ProtocolName) -> Upstream:
     host = (_SMTP_HOSTS if protocol == "smtp" else _MAIL_HOSTS)[cloud]
-    return Upstream(host, _PORTS[protocol], _TLS[protocol], None)
+    return Upstream(host, _PORTS[protocol], _TLS[protocol], None, exchange=True)
 
 
 def _read_upstream(node: Node, protocol: ProtocolName, reading: Reading) -> dict[tuple[Cloud, ProtocolName], Upstream]:
@@ -63,4 +63,9 @@ def _read_upstream(node: Node, protocol: ProtocolName, reading: Reading) -> dict
             "write implicit or starttls: Exchange takes no token without TLS",
         )
         ca_file = trusted(section)
-    return {(cloud, protocol): Upstream(host or _default(cloud, protocol).host, port, tls, ca_file) for cloud in Cloud}
+    upstreams: dict[tuple[Cloud, ProtocolName], Upstream] = {}
+    for cloud in Cloud:
+        name = host or _default(cloud, protocol).host
+        exchange = name in (*_MAIL_HOSTS.values(), *_SMTP_HOSTS.values())
+        upstreams[cloud, protocol] = Upstream(name, port, tls, ca_file, exchange)
+    return upstreams

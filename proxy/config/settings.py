@@ -143,6 +143,8 @@ class Upstream:
     port: int
     tls: UpstreamTls
     ca_file: Path | None
+    exchange: bool = False
+    """One of Microsoft's own hosts: what it offers is known before the first login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +179,13 @@ class Config:
 
     def upstream(self, account: Account, protocol: str) -> Upstream:
         """The upstream of this account's protocol."""
-        return next(u for (c, p), u in self.upstreams.items() if c is account.app.cloud and p == protocol)
+        return self._upstream(account.app.cloud, protocol)
+
+    def only_upstream(self, protocol: str) -> Upstream | None:
+        """The upstream that every account has for this protocol; None if they differ."""
+        clouds = {account.app.cloud for account in self.accounts} or {Cloud.GLOBAL}
+        upstreams = {self._upstream(cloud, protocol) for cloud in clouds}
+        return upstreams.pop() if len(upstreams) == 1 else None
+
+    def _upstream(self, cloud: Cloud, protocol: str) -> Upstream:
+        return next(u for (c, p), u in self.upstreams.items() if c is cloud and p == protocol)

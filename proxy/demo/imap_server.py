@@ -113,10 +113,9 @@ class ImapConversation(Conversation):
                 return outside[name](arguments)
         elif name in inside:
             return inside[name](arguments)
-        elif self._folder is not None:
-            if name.removeprefix("UID ") in selected:
-                self._news(expunged=False)
-                return selected[name.removeprefix("UID ")](arguments, name.startswith("UID "))
+        elif self._folder is not None and name.removeprefix("UID ") in selected:
+            self._news(expunged=False)
+            return selected[name.removeprefix("UID ")](arguments, name.startswith("UID "))
         raise Bad
 
     # Before login

@@ -43,6 +43,7 @@ class Ferry:
         self._ports: list[Port] = []
         self._sessions: set[Session] = set()
         self._log = Log("listener")
+        self._point_doors()
         self._drained: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -70,11 +71,16 @@ class Ferry:
     def use(self, config: Config, passdb: PassDb) -> None:
         """For all sessions from now on; those that run keep what they began with."""
         self._services = replace(self._services, config=config, passdb=passdb)
+        self._point_doors()
 
     @property
     def sessions(self) -> int:
         """How many there are now."""
         return len(self._sessions)
+
+    def _point_doors(self) -> None:
+        for door in self._doors:
+            door.upstream = self._services.config.only_upstream(door.protocol.name)
 
     def _bind(self, door: Door) -> None:
         listener = door.listener

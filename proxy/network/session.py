@@ -50,6 +50,7 @@ MAX_WRONG_PAIRS = 3  # distinct (login, password): one typo is tried as PLAIN, L
 MAX_WRONG_ATTEMPTS = 9
 AUTO_TLS_WAIT_S = 0.08  # CLIENTS case 1 wants the greeting within 100 ms; a TLS program speaks first, and sooner
 MAX_AUTO_TLS_WAIT_S = 2.0
+TLS_CAME_LATE = "tls_on_plain_port"  # a front's reason to close: a TLS program spoke after our greeting
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ class Door:
     """What it shows for TLS; None with `tls: off`."""
     auto_wait_s: float = AUTO_TLS_WAIT_S
     """How long an `auto` listener waits for a TLS program's first octet; doubled when one came too late."""
+    upstream: UpstreamServer | None = None
+    """Where the logins here lead, if all lead to the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class Services:
     states: AccountStates
     gate: Gate
     client_tls: ClientTls
-    learnt: MutableMapping[str, tuple[str, ...]]
-    """What each upstream host announced at its last login."""
+    learnt: MutableMapping[UpstreamServer, tuple[str, ...]]
+    """What each upstream announced at its last login."""
     reactor: Reactor
 
 
@@ -115,7 +118,9 @@ class Session:
                     self._log.failure("login failed unexpectedly", error)
                     await self._refuse(front, outcome.credentials, account, _our_fault())
             assert isinstance(outcome, Lost)
-            self._log.debug("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
+            if outcome.reason == TLS_CAME_LATE:
+                self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
+            self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
         finally:
             if limit.active():
                 limit.cancel()
@@ -140,11 +145,18 @@ class Session:
             tls_active=implicit,
             requires_tls=door.listener.require_tls,
             defers_failures=door.listener.auth_failures is AuthFailures.DEFERRED,
-            learnt=self._services.learnt.get(self._protocol.name, ()),
+            learnt=self._promises(),
         )
         front = Connection(self._protocol.front(settings), self._start_front_tls, implicit_tls=implicit)
         stream.open(front)
         return front
+
+    def _promises(self) -> tuple[str, ...]:
+        """What may be offered before the login: at most what upstream will offer after it."""
+        upstream = self._door.upstream
+        if upstream is None:
+            return self._protocol.least_offers
+        return self._services.learnt.get(upstream, () if upstream.exchange else self._protocol.least_offers)
 
     async def _verify(self, credentials: Credentials) -> Account:
         return await self._services.passdb.verify(credentials, protocol=self._protocol.name, peer=self._peer)
@@ -203,7 +215,7 @@ class Session:
         outcome = await connection.outcome()
         if isinstance(outcome, Ready):
             services.client_tls.remember_session(stream, upstream)
-            services.learnt[self._protocol.name] = outcome.capabilities
+            services.learnt[upstream] = outcome.capabilities
         return connection, outcome
 
     async def _relay_all(self, front: Connection[Front], upstream: Connection[Upstream], account: Account) -> None:

@@ -133,7 +133,7 @@ class FrontSettings:
     defers_failures: bool
     """`auth_failures: deferred`: after a right password say yes, and fail at the first command (CLIENTS 3.3)."""
     learnt: tuple[str, ...] = ()
-    """`Ready.capabilities` of this upstream's last login; empty if there was none yet."""
+    """`Ready.capabilities` of this upstream's last login; empty: Exchange's own, as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,8 @@ class MailProtocol:
     """Which of an account's names XOAUTH2 says (FACTS 2.6)."""
     idle_limit_s: int
     """How long a relayed session may be silent both ways before it is closed."""
+    least_offers: tuple[str, ...] = ()
+    """What a front may promise for an upstream that is not Exchange and of which nothing is learnt."""
 
 
 class LineTooLong(Exception):
@@ -169,7 +171,7 @@ class InputBuffer:
     A line ends at LF; one CR before it is dropped (Dovecot and nginx take a bare LF too; CLIENTS 1.1).
     """
 
-    _data: bytearray = field(default_factory=bytearray)
+    _data: bytearray = field(default_factory=bytearray, repr=False)
     _scanned: int = 0
     """No LF stands before this offset, so that a line that drips in byte by byte is not searched again."""
 

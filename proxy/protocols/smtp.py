@@ -19,4 +19,5 @@ SMTP = MailProtocol(
     upstream=SmtpUpstream,
     speaks_as="sign_in",  # Exchange compares with the token's own name (FACTS 2.6)
     idle_limit_s=IDLE_LIMIT_S,
+    least_offers=("8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING"),  # every submission server of the last decade
 )

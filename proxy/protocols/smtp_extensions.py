@@ -36,8 +36,10 @@ def read(lines: Iterable[str]) -> Extensions:
 
 
 def offers_less(offered: Extensions, announced: Extensions) -> bool:
-    """Whether `offered` lacks something that was `announced`, or takes smaller messages."""
-    return not announced.keys() <= offered.keys() or _size_octets(offered) < _size_octets(announced)
+    """Whether `offered` lacks something that was `announced`, or takes smaller messages than were."""
+    if not announced.keys() <= offered.keys():
+        return True
+    return "SIZE" in announced and _size_octets(offered) < _size_octets(announced)
 
 
 def _size_octets(extensions: Extensions) -> float:

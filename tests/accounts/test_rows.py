@@ -96,7 +96,12 @@ def test_a_slow_answer_is_waited_for(rows: Rows, file: Path, monkeypatch: pytest
         return bool(alive())
 
     monkeypatch.setattr(rows.conn, "is_alive", watched)
-    unlocking = threading.Thread(target=lambda: looked.wait(30) and other.close())
+
+    def unlock() -> None:
+        looked.wait(30)
+        other.close()
+
+    unlocking = threading.Thread(target=unlock)
     unlocking.start()
     rows["a"] = b"1"  # waits for the lock, and looks after its thread meanwhile
     unlocking.join()

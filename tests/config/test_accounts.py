@@ -5,8 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from proxy.config import Account, LocalPassword
-
-from .conftest import GUID, HASH, Folder
+from tests.config.conftest import GUID, HASH, Folder
 
 APPS = f"apps: {{work: {{application_id: {GUID}}}}}\n"
 SALT_AND_HASH = HASH.split("p=1")[1]
@@ -119,6 +118,11 @@ def test_what_an_account_needs(folder: Folder, missing: str) -> None:
     keys = {"login": "a@b.c", "app": "work", "password": f"'{HASH}'"}
     text = ", ".join(f"{key}: {value}" for key, value in keys.items() if key != missing)
     assert told(folder, f"{APPS}accounts:\n- {{{text}}}\n") == ("error", 3, f"accounts[0].{missing}", "is missing")
+
+
+def test_a_device_needs_a_hash(folder: Folder) -> None:
+    found = told(folder, account("login: a@b.c", "{name: scanner}"))
+    assert found == ("error", 4, "accounts[0].password.hash", "is missing")
 
 
 def test_an_unknown_app_names_the_nearest(folder: Folder) -> None:

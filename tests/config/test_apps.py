@@ -4,8 +4,7 @@ import pytest
 
 from proxy.config import App
 from proxy.config.settings import Certificate, Cloud, Flow, Secret
-
-from .conftest import GUID, Folder
+from tests.config.conftest import GUID, Folder
 
 TENANT = "22222222-2222-4222-8222-222222222222"
 
@@ -96,7 +95,15 @@ def test_what_is_no_authority(folder: Folder, authority: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://example.com", "http://[::1]", "ftp://localhost", "localhost", "https://h/" + "x" * 300, "https://h/#x"],
+    [
+        "http://example.com",
+        "http://[::1]",
+        "ftp://localhost",
+        "localhost",
+        "https://[h",
+        "https://h/" + "x" * 300,
+        "https://h/#x",
+    ],
 )
 def test_what_is_no_redirect_address(folder: Folder, uri: str) -> None:
     assert told(folder, app(f"redirect_uri: '{uri}'"))[:3] == ("error", 4, "apps.work.redirect_uri")

@@ -4,8 +4,7 @@ import pytest
 
 from proxy.config import Upstream
 from proxy.config.settings import Cloud, UpstreamTls
-
-from .conftest import GUID, HASH, Folder
+from tests.config.conftest import GUID, HASH, Folder
 
 IMPLICIT = UpstreamTls.IMPLICIT
 STARTTLS = UpstreamTls.STARTTLS
@@ -26,17 +25,17 @@ def test_the_defaults_follow_the_apps_cloud(folder: Folder, cloud: str, mail: st
         f"accounts: [{{login: a@b.c, app: w, password: '{HASH}'}}]\n"
     )
     [account] = config.accounts
-    assert config.upstream(account, "imap") == Upstream(mail, 993, IMPLICIT, None)
-    assert config.upstream(account, "pop3") == Upstream(mail, 995, IMPLICIT, None)
-    assert config.upstream(account, "smtp") == Upstream(smtp, 587, STARTTLS, None)
+    assert config.upstream(account, "imap") == Upstream(mail, 993, IMPLICIT, None, exchange=True)
+    assert config.upstream(account, "pop3") == Upstream(mail, 995, IMPLICIT, None, exchange=True)
+    assert config.upstream(account, "smtp") == Upstream(smtp, 587, STARTTLS, None, exchange=True)
 
 
 def test_what_is_written_stands_for_every_cloud(folder: Folder) -> None:
     ca = folder.write("ca.pem", "", 0o644)
     config = folder.config("upstreams:\n  imap: {host: 127.0.0.1, port: 9993, ca_file: ca.pem}\n  pop3: {port: 1}\n")
-    own = Upstream("127.0.0.1", 9993, IMPLICIT, ca)
+    own = Upstream("127.0.0.1", 9993, IMPLICIT, ca, exchange=False)
     assert [config.upstreams[cloud, "imap"] for cloud in Cloud] == [own] * 4
-    assert config.upstreams[Cloud.CHINA, "pop3"] == Upstream("partner.outlook.cn", 1, IMPLICIT, None)
+    assert config.upstreams[Cloud.CHINA, "pop3"] == Upstream("partner.outlook.cn", 1, IMPLICIT, None, exchange=True)
     assert config.upstreams[Cloud.GLOBAL, "smtp"].host == "smtp.office365.com"
 
 

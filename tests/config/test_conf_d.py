@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,7 @@ from proxy.config import (
     write_account,
     write_app,
 )
-
-from .conftest import GUID, HASH, Folder
+from tests.config.conftest import GUID, HASH, Folder
 
 OTHER_HASH = HASH.replace("ln=14", "ln=15")
 APP: dict[str, Value] = {"application_id": GUID, "account_types": "organizations"}
@@ -91,7 +91,8 @@ def test_writing_returns_the_file_and_replaces_what_mailferry_wrote(made: Folder
     ],
 )
 def test_file_names_are_safe_and_never_the_same_for_two_logins(made: Folder, login: str, name: str) -> None:
-    assert write_account(made.main, account(login), made.environ).name == name
+    keys = {**account(login), "mailbox": "mailbox@x.y"}
+    assert write_account(made.main, keys, made.environ).name == name
     assert sorted(logins(made)) == sorted(["alice@contoso.com", login])
     remove_account(made.main, login, made.environ)
     assert name not in files(made)
@@ -126,7 +127,7 @@ def test_a_name_that_stands_elsewhere_is_not_written_again(made: Folder) -> None
         write_app(made.main, "Mine", APP, made.environ)
     problem = f"app 'Mine' is defined twice, first at {made.main}:2"
     assert told(error) == ("app-mine.yaml", 3, "apps.Mine", problem)
-    with pytest.raises(ConfigurationError, match="login 'ALICE@contoso.com' is defined twice"):
+    with pytest.raises(ConfigurationError, match=r"login 'ALICE@contoso\.com' is defined twice"):
         write_account(made.main, account(["bob@x.y", "ALICE@contoso.com"]), made.environ)
     assert files(made) == before
 
@@ -181,11 +182,12 @@ def test_a_file_of_ours_to_which_a_person_added_more_is_theirs(made: Folder) -> 
     with file.open("a") as opened:
         opened.write(f"- {{login: bob@x.y, app: work, password: '{HASH}'}}\n")
     before = files(made)
-    for change in (
+    changes: list[Callable[[], Path]] = [
         lambda: remove_account(made.main, "alice@contoso.com", made.environ),
         lambda: write_account(made.main, account("alice@contoso.com"), made.environ),
         lambda: add_password(made.main, "alice@contoso.com", {"hash": OTHER_HASH}, made.environ),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(ConfigurationError) as error:
             change()
         assert told(error)[:3] == (file.name, 6, "accounts[1]")
@@ -193,7 +195,7 @@ def test_a_file_of_ours_to_which_a_person_added_more_is_theirs(made: Folder) -> 
 
 
 def test_what_is_not_there(made: Folder) -> None:
-    with pytest.raises(ConfigurationError, match="there is no account 'bob@x.y'; see `mailferry account list`"):
+    with pytest.raises(ConfigurationError, match=r"there is no account 'bob@x\.y'; see `mailferry account list`"):
         remove_account(made.main, "bob@x.y", made.environ)
     with pytest.raises(ConfigurationError, match="there is no app 'none'; see `mailferry app list`"):
         remove_app(made.main, "none", made.environ)
@@ -265,11 +267,12 @@ def test_a_disk_that_fails_at_any_step_changes_nothing(
     made: Folder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     before = files(made)
-    for change in (
+    changes: list[Callable[[], Path]] = [
         lambda: write_app(made.main, "work", {**APP, "enabled": False}, made.environ),
         lambda: write_account(made.main, account("bob@x.y"), made.environ),
         lambda: add_password(made.main, "alice@contoso.com", {"hash": OTHER_HASH}, made.environ),
-    ):
+    ]
+    for change in changes:
         monkeypatch.setattr(os, step, failing)
         with pytest.raises(ConfigurationError) as error:
             change()
@@ -292,10 +295,11 @@ def test_a_link_is_neither_followed_nor_replaced(made: Folder, tmp_path: Path) -
     file.rename(outside)
     file.symlink_to(outside)
     text = outside.read_text()
-    for change in (
+    changes: list[Callable[[], Path]] = [
         lambda: write_app(made.main, "work", {**APP, "enabled": False}, made.environ),
         lambda: remove_app(made.main, "work", made.environ),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(ConfigurationError, match="is a symbolic link or no file, and is not touched"):
             change()
     assert outside.read_text() == text

@@ -7,8 +7,7 @@ import pytest
 
 from proxy.config import Config, Listener
 from proxy.config.settings import AuthFailures, Certificate, ListenerTls
-
-from .conftest import Folder
+from tests.config.conftest import Folder
 
 
 def listener(text: str) -> str:

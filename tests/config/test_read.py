@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.config import ConfigurationError, read
-from proxy.config.settings import Log
-
-from .conftest import GUID, HASH, Folder
+from proxy.config import ConfigurationError, Finding, read
+from proxy.config.settings import PROTOCOL_NAMES, Cloud, Log
+from tests.config.conftest import GUID, HASH, Folder
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+SERVED = """
+state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate legacy_tls
+require_tls allow_from auth_failures application_id account_types client_secret flow cloud redirect_uri enabled
+authority ca_file login app password hash name protocols from mailbox sign_in imap_connections smtp_connections
+messages_per_minute imap pop3 smtp host kind level format file credential env
+""".split()  # noqa: SIM905 - easier to read
+NOT_SERVED = ["proxy_protocol", "implicit_account", "socket", "postgresql", "keyring"]
 APP = f"{{application_id: {GUID}}}"
 
 
@@ -37,28 +44,33 @@ def test_the_example_loads_as_it_is() -> None:
 
 def test_the_example_shows_every_key_that_is_served() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
-    served = (
-        "state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate "
-        "legacy_tls require_tls allow_from auth_failures application_id account_types client_secret flow cloud "
-        "redirect_uri enabled authority ca_file login app password hash name protocols from mailbox sign_in "
-        "imap_connections smtp_connections messages_per_minute imap pop3 smtp host kind level format file credential env"
-    ).split()
-    assert [key for key in served if f"{key}:" not in text and f"takes {key}" not in text] == []
-    assert [
-        key for key in ("proxy_protocol", "implicit_account", "socket", "postgresql", "keyring") if key in text
-    ] == []
+    assert [key for key in SERVED if f"{key}:" not in text and f"takes {key}" not in text] == []
+    assert [key for key in NOT_SERVED if key in text] == []
 
 
 def test_the_examples_comments_are_true(folder: Folder) -> None:
-    """Each `# key: value` line below `upstreams` and `state_dir` loads once its mark is taken away."""
+    """What stands behind "#" is the default, and loads once the mark is taken away."""
     text = EXAMPLE.read_text(encoding="utf-8")
     for key in ("state_dir", "upstreams", "  imap", "  pop3", "  smtp"):
         text = text.replace(f"# {key}:", f"{key}:")
-    for key in ("flow", "cloud", "redirect_uri", "enabled", "sign_in", "protocols", "imap_connections"):
+    for key in (
+        "flow",
+        "cloud",
+        "redirect_uri",
+        "enabled",
+        "sign_in",
+        "protocols",
+        "imap_connections",
+        "smtp_connections",
+        "messages_per_minute",
+    ):
         text = text.replace(f"    # {key}:", f"    {key}:")
     config = folder.config(text)
     assert config.state_dir == Path("/var/lib/mailferry")
-    assert config.upstreams == read(None, {}).config.upstreams
+    defaults = read(None, {}).config
+    for protocol in PROTOCOL_NAMES:
+        assert config.upstreams[Cloud.GLOBAL, protocol] == defaults.upstreams[Cloud.GLOBAL, protocol]
+    assert config.accounts == read(EXAMPLE, {}).config.accounts
 
 
 def test_no_file_is_all_defaults() -> None:
@@ -198,12 +210,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(folder: Folder) -> None:
     assert read(folder.main, folder.environ).config.hostname == "mail"
 
 
-KEYS = (
-    "state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate "
-    "legacy_tls require_tls allow_from auth_failures application_id account_types client_secret flow cloud scopes "
-    "redirect_uri enabled authority ca_file login app password hash name protocols from mailbox sign_in dsn keyring "
-    "imap_connections smtp_connections messages_per_minute imap pop3 smtp host kind level format file credential env"
-).split()
 scalars = st.one_of(
     st.sampled_from(
         ["work", GUID, HASH, "off", "localhost", "0.0.0.0:1", "https://h/t", "http://[", "1.2.3.4/33", "~"]
@@ -213,11 +219,14 @@ scalars = st.one_of(
 )
 trees = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | scalars, inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*SERVED, *NOT_SERVED, "scopes", "dsn"]) | scalars, inner, max_size=6)
+    ),
     max_leaves=24,
 )
 documents = st.one_of(
-    st.dictionaries(st.sampled_from(KEYS[:10]), trees, max_size=6).map(yaml.safe_dump).map(str.encode),
+    st.dictionaries(st.sampled_from(SERVED[:10]), trees, max_size=6).map(yaml.safe_dump).map(str.encode),
     trees.map(yaml.safe_dump).map(str.encode),
     st.text().map(str.encode),
     st.binary(),
@@ -229,13 +238,13 @@ documents = st.one_of(
 def test_whatever_stands_there_reading_ends_in_a_configuration_or_findings(
     folder: Folder, main: bytes, other: bytes
 ) -> None:
-    folder.write("conf.d/x.yaml", "")
-    folder.main.write_bytes(main)
-    (folder.path / "conf.d/x.yaml").write_bytes(other)
+    folder.write("conf.d/x.yaml", "").write_bytes(other)
+    folder.write("config.yaml", "").write_bytes(main)
+    findings: Sequence[Finding] = ()
     try:
-        read(folder.main, folder.environ)
+        config = read(folder.main, folder.environ).config
     except ConfigurationError as error:
-        assert any(finding.severity == "error" for finding in error.findings)
-        lines = str(error).splitlines()
-        assert len(lines) == len(error.findings)
-        assert all(line.startswith(str(folder.path)) for line in lines)
+        findings = error.findings
+    assert any(finding.severity == "error" for finding in findings) or config.file == folder.main
+    assert all(str(finding).startswith(str(folder.path)) for finding in findings)
+    assert all(len(str(finding).splitlines()) == 1 for finding in findings)

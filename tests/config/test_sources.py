@@ -5,8 +5,7 @@ import os
 import pytest
 
 from proxy.config.settings import KeySource, Secret
-
-from .conftest import GUID, Folder
+from tests.config.conftest import GUID, Folder
 
 
 def app(source: str) -> str:
@@ -115,6 +114,8 @@ def test_keys_that_cannot_be_used(folder: Folder) -> None:
     missing = folder.path / "none"
     problem = f"{missing} cannot be used: no such file or directory"
     assert told(folder, "key: {file: none}\n") == (1, "key", problem)
+    assert told(folder, "key: {file: .}\n") == (1, "key", f"{folder.path} is not a regular file")
+    assert told(folder, "key: [x]\n") == (1, "key", "is a list")
     assert told(folder, "hostname: x\nkey: {keyring: true}\n") == (2, "key.keyring", "not available in this version")
     assert told(folder, "key: {file: a, credential: b}\n") == (1, "key", "names more than one source")
     file = folder.write("k", "", 0o640 if os.geteuid() else 0o644)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import ConfigurationError, create_starter, locate, read, starter
-
-from .conftest import Folder
+from tests.config.conftest import Folder
 
 
 @pytest.fixture(autouse=True)

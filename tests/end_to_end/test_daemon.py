@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_daemon_killed_during_refreshes_loses_no_account_and_no_grant(short_li
         programs = [threading.Thread(target=_try_to_log_in, args=(short_lived, person)) for person in people]
         for each in programs:
             each.start()
-        wait_until("a refresh is under way", lambda at=seen: _refreshes(short_lived.host, at) > 0)  # type: ignore[misc]
+        wait_until("a refresh is under way", partial(_refreshes, short_lived.host, seen))
         threading.Event().wait(random.uniform(0, KILL_WITHIN_S))  # the moment of the kill is meant to be a random one
         short_lived.kill()
         for each in programs:
@@ -93,7 +94,7 @@ def test_a_daemon_killed_during_refreshes_loses_no_account_and_no_grant(short_li
     short_lived.serve()
     for person in people:
         assert short_lived.state(person) != "sign_in_needed"
-        wait_until(f"{person.upn} logs in without a new sign-in", lambda who=person: short_lived.logs_in(who))  # type: ignore[misc]
+        wait_until(f"{person.upn} logs in without a new sign-in", partial(short_lived.logs_in, person))
         assert short_lived.state(person) == "connected"
 
 

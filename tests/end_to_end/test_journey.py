@@ -102,13 +102,6 @@ def test_a_removed_account_is_gone_at_once(ferry: Ferry) -> None:
     assert person.upn not in [account["login"] for account in ferry.json("account", "list")]
 
 
-def test_account_test_probes_reading_and_sending_and_sends_nothing(ferry: Ferry) -> None:
-    person = ferry.ready_account()
-    told = ferry.run("account", "test", person.upn)
-    assert all(word in told.output.lower() for word in ("imap", "pop3", "smtp"))
-    assert ferry.host.dovecot.messages(person.upn) == []
-
-
 def test_what_the_person_must_mend_is_said_with_file_line_and_key(new_ferry: Ferry) -> None:
     new_ferry.config.write_text(new_ferry.config.read_text().replace("state_dir:", "state_dri:"))
     told = new_ferry.run("check", exit_code=2)

@@ -70,7 +70,7 @@ def open_folder(prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until(what: str, holds: Callable[[], bool], deadline_s: float = READY_DEADLINE_S) -> None:
+def wait_until(what: str, holds: Callable[[], object], deadline_s: float = READY_DEADLINE_S) -> None:
     """Look again and again until it holds.
 
     Raises:
