@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from proxy.accounts.outcomes import AdminMustAct, AppMisconfigured, Granted, SignInAgain, SignInError
@@ -26,14 +26,6 @@ SAVE_RETRY_S = 30
 ERASE_ATTEMPTS = 3  # against other writers
 
 log = Log("tokens")
-
-
-class Clock(Protocol):
-    """The reactor's timers (IReactorTime), or a test's."""
-
-    def callLater(
-        self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object
-    ) -> IDelayedCall: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +107,12 @@ class Identity:
     """One identity's state, and its record in the store. Without a store, for an app's own tokens, nothing is kept."""
 
     def __init__(
-        self, key: str, store: TokenStore | None, clock: Clock, changed: Callable[[TokenState], object]
+        self, key: str, store: TokenStore | None, clock: IReactorTime, changed: Callable[[TokenState], object]
     ) -> None:
         """`changed` hears of every new state."""
         self.key = key
-        self.state: TokenState = SignedOut() if store else NOTHING_ISSUED
+        self._empty = SignedOut() if store else NOTHING_ISSUED
+        self.state: TokenState = self._empty
         self.known = store is None
         """The store has been read, or need not be."""
         self._store = store
@@ -137,6 +130,11 @@ class Identity:
     @property
     def record_name(self) -> str:
         return f"grant/{self.key}"
+
+    @property
+    def settled(self) -> SignedOut | Active | Broken:
+        """The state, were nobody signing in."""
+        return self.state.before if isinstance(self.state, SigningIn) else self.state
 
     def load(self) -> Deferred[None]:
         """Read the record, unless it is known.
@@ -166,21 +164,20 @@ class Identity:
         Raises:
             StoreError: it is still stored.
         """
-        signed_out = SignedOut()
         self._unsaved = self._overrides = False
-        self.put(signed_out)
+        self.put(self._empty)
         if self._store is None:
             return
         await self.saved()
         for _ in range(ERASE_ATTEMPTS):
             record = await self._store.load(self.record_name)
-            if record is None or self.state is not signed_out:  # somebody signed in meanwhile
+            if record is None or self.state is not self._empty:  # somebody signed in meanwhile
                 return
             try:
                 await self._store.delete(self.record_name, record.version)
             except Superseded:
                 continue
-            if self.state is signed_out:
+            if self.state is self._empty:
                 self._version = 0
             return
         raise StoreUnavailable("The grant is being rewritten by another process. Sign out again.")
@@ -230,16 +227,16 @@ class Identity:
         assert self._store is not None
         try:
             record = await self._store.load(self.record_name)
+            if not overrides and self.state is ours:
+                log.info("grant superseded by another writer", identity=self.key)
+                self._take(record)
+                return
         except StoreError as error:
             self._save_later(overrides, error)
             return
-        if not overrides and self.state is ours:
-            log.info("grant superseded by another writer", identity=self.key)
-            self._take(record)
-        else:
-            self._version = record.version if record else 0
-            self._unsaved = True
-            self._overrides = self._overrides or overrides
+        self._version = record.version if record else 0
+        self._unsaved = True
+        self._overrides = self._overrides or overrides
 
     def _save_later(self, overrides: bool, error: StoreError) -> None:
         log.error("grant not saved", identity=self.key, reason=error.text, retry_s=SAVE_RETRY_S)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import msal
 import requests
@@ -46,7 +46,8 @@ from proxy.accounts.outcomes import (
     TryLater,
     sort_error,
 )
-from proxy.config.settings import App, Cloud, Flow
+from proxy.accounts.permissions import scopes
+from proxy.config.settings import App
 
 TIMEOUT_S = (5.0, 20.0)  # to connect, and for each read; msal's default is to wait for ever (FACTS 4.1)
 POOL_THREADS = 8  # calls under way at once; further ones queue
@@ -56,14 +57,6 @@ RETRIES = Retry(1, read=False, respect_retry_after_header=False)
 DEFAULT_LIFE_S = 600  # of a token issued without `expires_in` (RFC 6749 §5.1); msal assumes the same
 MIN_POLL_INTERVAL_S = 1  # msal would poll without a pause at 0
 SLOW_DOWN_S = 5  # RFC 8628 §3.5: what `slow_down` adds to the interval
-
-_RESOURCES = {  # FACTS 1.1
-    Cloud.GLOBAL: "https://outlook.office.com",
-    Cloud.GCC_HIGH: "https://outlook.office365.us",
-    Cloud.DOD: "https://outlook.office365.us",
-    Cloud.CHINA: "https://partner.outlook.cn",
-}
-_PERMISSIONS = ("IMAP.AccessAsUser.All", "POP.AccessAsUser.All", "SMTP.Send")  # FACTS 1.4: all at once
 
 _ANSWER_FIELDS = ("state", "code", "error", "error_description")  # RFC 6749 §4.1.2
 _PENDING_ERRORS = frozenset({"authorization_pending", "slow_down"})  # RFC 8628 §3.5
@@ -91,7 +84,7 @@ class Microsoft:
             accounts = call.application.get_accounts()
             # Forced: who asks has looked at its own token first; msal's copy is the same one.
             result = accounts and call.application.acquire_token_silent_with_error(
-                _delegated_scopes(app), account=accounts[0], force_refresh=True
+                scopes(app), account=accounts[0], force_refresh=True
             )
             return call.outcome(result) if result else SignInAgain(SignInError("no_grant", text="No grant is stored."))
 
@@ -99,15 +92,14 @@ class Microsoft:
 
     def client_token(self, app: App) -> Deferred[Outcome]:
         """A new access token for the app itself (client credentials)."""
-        scope = f"{_app_only_resource(app)}/.default"
-        return self._in_thread(app, lambda call: call.outcome(call.application.acquire_token_for_client([scope])))
+        return self._in_thread(app, lambda call: call.outcome(call.application.acquire_token_for_client(scopes(app))))
 
     def begin_code(self, app: App, redirect_uri: str, login_hint: str) -> Deferred[CodeFlow | NotGranted]:
         """Begin a sign-in in a browser. The answer arrives at `redirect_uri`, by GET."""
 
         def begin(call: _Call) -> CodeFlow:
             flow = call.application.initiate_auth_code_flow(
-                _delegated_scopes(app), redirect_uri=redirect_uri, login_hint=login_hint
+                scopes(app), redirect_uri=redirect_uri, login_hint=login_hint
             )
             return CodeFlow(flow["state"], flow["auth_uri"], flow)
 
@@ -133,7 +125,7 @@ class Microsoft:
         """Begin a sign-in by device code."""
 
         def begin(call: _Call) -> DeviceFlow | NotGranted:
-            flow = call.application.initiate_device_flow(_delegated_scopes(app))
+            flow = call.application.initiate_device_flow(scopes(app))
             if "user_code" not in flow:  # FACTS 4.2: a failed start looks like a flow otherwise
                 return call.refusal(flow)
             return DeviceFlow(
@@ -299,27 +291,6 @@ class _Call:
         refused = sort_error(answer, later.retry_after_s)
         changed = isinstance(refused, TryLater) and self._cache.has_state_changed
         return replace(refused, cache=self._cache.serialize()) if changed else refused
-
-
-def consent_address(app: App) -> str:
-    """Where an administrator grants consent for the whole organisation (FACTS 1.5)."""
-    query = {
-        "client_id": app.application_id,
-        "redirect_uri": app.redirect_uri,
-        "scope": " ".join(_delegated_scopes(app))
-        if app.flow is Flow.DELEGATED
-        else f"{_app_only_resource(app)}/.default",
-    }
-    return f"{app.authority}/v2.0/adminconsent?{urlencode(query)}"
-
-
-def _delegated_scopes(app: App) -> list[str]:
-    # Without `offline_access`: msal adds it, and takes none from us (FACTS 1.4).
-    return [f"{_RESOURCES[app.cloud]}/{permission}" for permission in _PERMISSIONS]
-
-
-def _app_only_resource(app: App) -> str:
-    return "https://outlook.office365.com" if app.cloud is Cloud.GLOBAL else _RESOURCES[app.cloud]  # FACTS 1.6
 
 
 def _credential(app: App) -> str | dict[str, str] | None:

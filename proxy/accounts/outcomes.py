@@ -16,21 +16,7 @@ from proxy.login import Fault, Refusal
 LOOP_WAIT_S = 300  # FACTS 5 row 19: after AADSTS50196
 MAX_ERROR_TEXT_CHARACTERS = 300
 
-# FACTS 4.5. What is in none of these counts as temporary: nothing is lost by trying later.
 _LOOP_DETECTED = 50196
-_TEMPORARY_CODES = frozenset({_LOOP_DETECTED, 90033, 90024, 50033, 90006, 70012})
-_TEMPORARY_ERRORS = frozenset({"temporarily_unavailable", "server_error"})
-_ADMIN_CODES = frozenset({65001, 90094, 90095, 50105, 53000, 53001, 53002, 53003, 53004, 530032, 530035, 50053})
-_SIGN_IN_ERRORS = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
-_SIGN_IN_ERRORS |= {"access_denied"}  # RFC 6749 §4.1.2.1: the person said no
-_SIGN_IN_ERRORS |= {
-    "authorization_declined",
-    "expired_token",
-    "bad_verification_code",
-}  # RFC 8628 §3.5, as Entra says it
-_APP_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_resource"})
-_APP_ERRORS |= {"invalid_request", "unsupported_grant_type", "unsupported_response_type"}
-
 _LONG_WORD = re.compile(r"[\w~+=-]{37,}")  # longer than a GUID: it might be a secret
 
 
@@ -70,7 +56,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class SignInAgain:
-    """This grant is used up, or was never given: a person must sign in."""
+    """This grant is used up, or was never given: its person must sign in."""
 
     error: SignInError
 
@@ -94,7 +80,7 @@ class AppMisconfigured:
 
 @dataclass(frozen=True, slots=True)
 class AdminMustAct:
-    """A policy, or a missing consent: the organisation's administrator must act."""
+    """A policy, or a consent that only they can give: the organisation's administrator must act."""
 
     error: SignInError
 
@@ -137,18 +123,21 @@ class StillPending:
 
 
 def sort_error(answer: Mapping[str, object], retry_after_s: float | None = None) -> NotGranted:
-    """The outcome of an error answer: RFC 6749 §5.2 with Microsoft's additions (FACTS 4.5)."""
+    """The outcome of an error answer: RFC 6749 §5.2 with Microsoft's additions (FACTS 4.5).
+
+    What `explanations` says of it decides. An error that nobody knows counts as temporary: later may go well.
+    """
     error = _error(answer)
-    numbers = frozenset(error.codes)
-    if error.code in _TEMPORARY_ERRORS or numbers & _TEMPORARY_CODES:
-        return TryLater(error, LOOP_WAIT_S if _LOOP_DETECTED in numbers else retry_after_s)
-    if numbers & _ADMIN_CODES:
-        return AdminMustAct(error)
-    if error.code in _SIGN_IN_ERRORS:
-        return SignInAgain(error)
-    if error.code in _APP_ERRORS:
-        return AppMisconfigured(error)
-    return TryLater(error, retry_after_s)
+    row = explain_sign_in(error.code, error.codes, error.suberror)
+    match row.refusal:
+        case Refusal.MISCONFIGURED:
+            return AppMisconfigured(error)
+        case Refusal.SIGN_IN_NEEDED if row.who == "administrator":
+            return AdminMustAct(error)
+        case Refusal.SIGN_IN_NEEDED:
+            return SignInAgain(error)
+        case _:
+            return TryLater(error, LOOP_WAIT_S if _LOOP_DETECTED in error.codes else retry_after_s)
 
 
 def explain(refused: NotGranted) -> Explanation:
@@ -157,19 +146,18 @@ def explain(refused: NotGranted) -> Explanation:
     row = explain_sign_in(error.code, error.codes, error.suberror)
     if row.known or not error.text or error.codes:
         return row
-    match refused:  # one of our own errors: its text is the cause
+    row = replace(row, cause=error.text, known=True)  # one of our own errors
+    match refused:
         case AppMisconfigured():
             remedy = "Mend the app's configuration; `mailferry doctor` looks at it."
-            return replace(
-                row, cause=error.text, remedy=remedy, fault=Fault.MAILFERRY, refusal=Refusal.MISCONFIGURED, known=True
-            )
+            return replace(row, remedy=remedy, fault=Fault.MAILFERRY, refusal=Refusal.MISCONFIGURED)
         case SignInAgain():
-            again = replace(row, cause=error.text, remedy="Start the sign-in again.", fault=Fault.CLIENT, who="user")
-            return replace(again, refusal=Refusal.SIGN_IN_NEEDED, known=True)
+            remedy = "Start the sign-in again."
+            return replace(row, remedy=remedy, fault=Fault.CLIENT, who="user", refusal=Refusal.SIGN_IN_NEEDED)
         case _:
             fault = Fault.MICROSOFT_SIGN_IN if error.code == "service_unavailable" else Fault.NETWORK
             remedy = "Nothing is wrong with the password; mailferry tries again by itself."
-            return replace(row, cause=error.text, remedy=remedy, fault=fault, who="nobody", known=True)
+            return replace(row, remedy=remedy, fault=fault, who="nobody")
 
 
 def _error(answer: Mapping[str, object]) -> SignInError:

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from proxy.accounts.grants import Clock
-from proxy.accounts.microsoft import consent_address
 from proxy.accounts.outcomes import (
     CodeFlow,
     DeviceFlow,
@@ -30,6 +29,7 @@ from proxy.accounts.outcomes import (
     TryLater,
     explain,
 )
+from proxy.accounts.permissions import consent_address
 from proxy.accounts.store import StoreError
 from proxy.accounts.tokens import Tokens
 from proxy.config.settings import Account, App, Flow
@@ -122,7 +122,7 @@ class SignIns:
     """All sign-ins under way. `now` gives seconds since 1970."""
 
     def __init__(
-        self, microsoft: SignInService, tokens: Tokens, clock: Clock, *, now: Callable[[], float] = time.time
+        self, microsoft: SignInService, tokens: Tokens, clock: IReactorTime, *, now: Callable[[], float] = time.time
     ) -> None:
         self._microsoft = microsoft
         self._tokens = tokens
@@ -144,8 +144,7 @@ class SignIns:
             self._close_code(next(iter(self._codes)))  # the oldest
         expiry = self._clock.callLater(CODE_LIFE_S, self._close_code, flow.state)
         self._codes[flow.state] = _OpenCode(account, flow, expiry)
-        if account.identity not in self._devices:
-            await self._tokens.begin_sign_in(account, "finish it in the browser")
+        self._tell(account)
         return CodeSignIn(flow.state, flow.address)
 
     async def finish_code(self, id: str, query: Mapping[str, str]) -> SignedIn | Refused:
@@ -161,7 +160,7 @@ class SignIns:
             outcome = await self._microsoft.redeem_code(opened.account.app, opened.flow, query)
             return await self._finish(opened.account, outcome)
         finally:
-            self._end_if_last(opened.account)
+            self._tell(opened.account)
 
     async def begin_device(self, account: Account) -> DeviceSignIn | Refused:
         """Begin a sign-in by device code, or give the one that is under way for this identity."""
@@ -179,10 +178,9 @@ class SignIns:
         following.addErrback(_stopped)
         following.addBoth(lambda end: self._close_device(account, end))
         sign_in = DeviceSignIn(flow, following)
-        if following.called:  # a code that had expired when it came
-            return sign_in
-        self._devices[account.identity] = sign_in
-        await self._tokens.begin_sign_in(account, f"enter the code {flow.user_code} at {flow.address}")
+        if not following.called:  # as it is with a code that had expired when it came
+            self._devices[account.identity] = sign_in
+            self._tell(account)
         return sign_in
 
     def close(self) -> None:
@@ -199,40 +197,38 @@ class SignIns:
         return opened
 
     def _close_code(self, id: str) -> None:
-        self._end_if_last(self._forget_code(id).account)
+        self._tell(self._forget_code(id).account)
 
     def _close_device(self, account: Account, end: T) -> T:
         self._devices.pop(account.identity, None)
-        self._end_if_last(account)
+        self._tell(account)
         return end
 
-    def _end_if_last(self, account: Account) -> None:
-        """Where nobody is signing in any more, logins are refused in the old words again."""
-        codes = any(opened.account.identity == account.identity for opened in self._codes.values())
-        if not codes and account.identity not in self._devices:
-            self._tokens.end_sign_in(account)
+    def _tell(self, account: Account) -> None:
+        """What a login refused now should say; without the code, since refusals stand in the log."""
+        hint = None
+        if account.identity in self._devices:
+            hint = f"enter the code that mailferry showed at {self._devices[account.identity].address}"
+        elif any(opened.account.identity == account.identity for opened in self._codes.values()):
+            hint = "finish it in the browser"
+        self._tokens.signing_in(account, hint)
 
     async def _follow(self, account: Account, flow: DeviceFlow) -> SignedIn | Refused:
         """Poll until the person has finished, or the code's time is over (RFC 8628 §3.5)."""
-        while True:
-            remaining_s = flow.expires_at_s - self._now()
-            if remaining_s <= 0:
-                return Refused("The device code has expired.", "Start the sign-in again.", Fault.CLIENT)
-            await self._sleep(min(flow.interval_s, remaining_s))
+        wait_s = flow.interval_s
+        while (remaining_s := flow.expires_at_s - self._now()) > 0:
+            await deferLater(self._clock, min(wait_s, remaining_s))
             outcome = await self._microsoft.poll_device(account.app, flow)
             match outcome:
                 case StillPending(interval_s):
+                    wait_s = interval_s
                     flow = replace(flow, interval_s=interval_s)
                 case TryLater():
                     log.info("device code poll failed", identity=account.identity, reason=str(outcome.error))
-                    flow = replace(flow, interval_s=min(flow.interval_s * 2, MAX_POLL_INTERVAL_S))
+                    wait_s = min(2 * wait_s, MAX_POLL_INTERVAL_S)
                 case _:
                     return await self._finish(account, outcome)
-
-    def _sleep(self, delay_s: float) -> Deferred[None]:
-        slept: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.callLater(delay_s, slept.callback, None)
-        return slept
+        return Refused("The device code has expired.", "Start the sign-in again.", Fault.CLIENT)
 
     async def _finish(self, account: Account, outcome: Outcome) -> SignedIn | Refused:
         """Adopt what was granted, if the right person granted it: msal does not look (FACTS 4.2)."""
@@ -243,9 +239,8 @@ class SignIns:
         except StoreError as error:
             log.error("grant not read", identity=account.identity, reason=error.text)
             holder = None
-        names = {name.casefold() for name in (*account.logins, account.sign_in, account.mailbox)}
         renamed = holder is not None and holder.home_account_id == outcome.home_account_id != ""
-        if outcome.username.casefold() not in names and not renamed:
+        if outcome.username.casefold() != account.sign_in.casefold() and not renamed:
             log.warning("another person signed in", identity=account.identity, user=outcome.username)
             return Refused(
                 f"You signed in to Microsoft as {outcome.username}, but the account is for {account.sign_in}. "
@@ -261,7 +256,8 @@ class SignIns:
 def pasted(text: str) -> Mapping[str, str]:
     """The query in a pasted address, or in a part of one; empty if there is none. Its `state` is the sign-in's id."""
     line = text.strip().strip("<>\"'")
-    return dict(parse_qsl(urlsplit(line).query or line.lstrip("?")))
+    query = line.partition("?")[2] or line
+    return dict(parse_qsl(query.partition("#")[0]))
 
 
 def _unfit(account: Account) -> Refused | None:
@@ -278,6 +274,8 @@ def _unfit(account: Account) -> Refused | None:
 def _refused(account: Account, refused: NotGranted) -> Refused:
     log.warning("sign-in refused", identity=account.identity, reason=str(refused.error))
     row = explain(refused).for_(mailbox=account.mailbox, user=account.sign_in, consent=consent_address(account.app))
+    if isinstance(refused, TryLater):  # no login that is tried again by itself: a person waits
+        return Refused(row.cause, "Start the sign-in again in a few minutes.", row.fault)
     return Refused(row.cause, row.remedy, row.fault)
 
 

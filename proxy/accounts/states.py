@@ -83,6 +83,10 @@ class AccountStates:
         part = self._next(self._tokens.get(identity), condition.state, condition.trouble)
         self._tokens[identity] = replace(part, remedy=condition.remedy)
 
+    def signed_in(self, identity: str) -> None:
+        """`tokens.py`: a person has signed in. What logins met before that is old news."""
+        self._tokens[identity] = replace(self._tokens[identity], since_s=self._now())
+
     def login_succeeded(self, account: Account) -> None:
         """A login reached the mailbox."""
         self._successes[account.name] = self._now()

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, race
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
-from proxy.accounts.grants import Active, Broken, Clock, Identity, SharedWork, SignedOut, SigningIn, TokenState
-from proxy.accounts.microsoft import consent_address
+from proxy.accounts.grants import Active, Broken, Identity, SharedWork, SignedOut, SigningIn, TokenState
 from proxy.accounts.outcomes import Granted, NotGranted, Outcome, SignInAgain, TryLater, explain
+from proxy.accounts.permissions import consent_address
 from proxy.accounts.states import AccountStates, State, TokenCondition, Trouble
 from proxy.accounts.store import StoreError, StoreUnavailable, TokenStore
 from proxy.config.settings import Account, App, Flow
@@ -82,7 +84,7 @@ class Tokens:
         self,
         store: TokenStore,
         microsoft: SignInService,
-        clock: Clock,
+        clock: IReactorTime,
         states: AccountStates,
         *,
         now: Callable[[], float] = time.time,
@@ -98,12 +100,10 @@ class Tokens:
     async def start(self, accounts: Iterable[Account]) -> None:
         """Read what is stored for these accounts, so that their states are right. Again after a reload."""
         for account in accounts:
-            ward = self._ward(account)
             try:
-                await ward.identity.load()
+                await self._ward(account).identity.load()
             except StoreError as error:
                 log.error("grant not read", identity=account.identity, reason=error.text)
-            self._tell(ward)
 
     async def access(self, account: Account, *, user: str, fresh: bool = False) -> Bearer:
         """A token good for a new session as `user`, the name that XOAUTH2 says. `fresh`: Exchange refused the last one.
@@ -123,7 +123,7 @@ class Tokens:
             refusal = Refusal.TRY_LATER if isinstance(error, StoreUnavailable) else Refusal.MISCONFIGURED
             raise _refused(refusal, f"mailferry cannot read its own store. {error.text}") from error
         if self._may_refresh(ward, fresh):
-            ward.forced = fresh if not ward.refresh.running else ward.forced
+            ward.forced = fresh or (ward.forced and ward.refresh.running)
             await ward.refresh.join()
         return Bearer(user, self._token_now(ward, account, fresh))
 
@@ -136,6 +136,7 @@ class Tokens:
         ward.outage = None
         log.info("signed in", identity=account.identity, user=granted.username)
         ward.identity.put(Active(granted, self._now()), overrides=True)
+        self._states.signed_in(account.identity)
         await ward.identity.saved()
 
     async def sign_out(self, account: Account) -> None:
@@ -157,51 +158,30 @@ class Tokens:
         """
         identity = self._ward(account).identity
         await identity.load()
-        state = identity.state.before if isinstance(identity.state, SigningIn) else identity.state
-        if isinstance(state, SignedOut):
-            return None
-        return Holder(state.granted.username, state.granted.home_account_id)
+        state = identity.settled
+        return None if isinstance(state, SignedOut) else Holder(state.granted.username, state.granted.home_account_id)
 
-    async def begin_sign_in(self, account: Account, hint: str) -> None:
-        """A person is about to sign in; where no grant is good, refused logins say `hint`."""
+    def signing_in(self, account: Account, hint: str | None) -> None:
+        """A person is about to sign in: where no grant is good, refused logins say `hint`. None: nobody is any more."""
         identity = self._ward(account).identity
-        try:
-            await identity.load()
-        except StoreError as error:
-            log.error("grant not read", identity=identity.key, reason=error.text)
-            return
-        match identity.state:
-            case SignedOut() | Broken() as before:
-                identity.put(SigningIn(before, hint))
-            case SigningIn(before, _):
-                identity.put(SigningIn(before, hint))
-            case Active():
-                pass  # logins go on with the grant that is there
-
-    def end_sign_in(self, account: Account) -> None:
-        """Nobody is signing in any more. Without effect after `adopt`."""
-        identity = self._ward(account).identity
-        if isinstance(identity.state, SigningIn):
-            identity.put(identity.state.before)
+        before = identity.settled
+        if isinstance(before, Active) or not identity.known:
+            return  # logins go on with the grant that is there, or may be
+        state = SigningIn(before, hint) if hint else before
+        if state != identity.state:
+            identity.put(state)
 
     def try_again(self, account: Account) -> None:
-        """A person asks for a new attempt, or the configuration changed: the next login asks Microsoft at once."""
-        ward = self._ward(account)
-        ward.outage = None
-        if isinstance(ward.identity.state, Broken) and not ward.refresh.running:
-            ward.identity.put(replace(ward.identity.state, retry_at_s=0))
+        """A person asks for a new attempt: the next login asks Microsoft at once."""
+        self._ask_again(self._ward(account))
 
     async def close(self) -> None:
         """Refuse logins from now on, and wait a little for what is under way."""
         self._closed = True
-        ending = Deferred.fromCoroutine(self._settle())
-        limit = self._clock.callLater(CLOSE_S, ending.cancel)
-        try:
-            await ending
-        except CancelledError:
+        limit: Deferred[None] = deferLater(self._clock, CLOSE_S, lambda: None)
+        first, _ = await race([Deferred.fromCoroutine(self._settle()), limit])
+        if first == 1:
             log.warning("grants may not be stored", reason=f"not done within {CLOSE_S} s")
-        if limit.active():
-            limit.cancel()
 
     async def _settle(self) -> None:
         wards = list(self._wards.values())
@@ -215,8 +195,15 @@ class Tokens:
             identity = Identity(account.identity, store, self._clock, lambda _: self._tell(made))
             made = ward = _Ward(account.app, identity, SharedWork(lambda: self._refresh(made)))
             self._wards[account.identity] = ward
-        ward.app = account.app  # a reload may have changed it
+        if ward.app != account.app:  # a reload changed it, to mend it perhaps
+            ward.app = account.app
+            self._ask_again(ward)
         return ward
+
+    def _ask_again(self, ward: _Ward) -> None:
+        ward.outage = None
+        if isinstance(ward.identity.state, Broken) and not ward.refresh.running:
+            ward.identity.put(replace(ward.identity.state, retry_at_s=0))
 
     def _may_refresh(self, ward: _Ward, fresh: bool) -> bool:
         now = self._now()
@@ -255,7 +242,7 @@ class Tokens:
         """One refresh, whatever comes of it. Never raises for what Microsoft, the network or the store do."""
         identity = ward.identity
         await identity.saved()  # no refresh token is used whose successor might be lost with the one before
-        before, forced = identity.state, ward.forced
+        before = identity.state
         if not isinstance(before, Active | Broken):
             return
         if ward.app.flow is Flow.APP_ONLY:
@@ -269,13 +256,14 @@ class Tokens:
             case Granted():
                 ward.outage = None
                 log.info("token refreshed", identity=identity.key, life_s=int(outcome.expires_at_s - self._now()))
-                identity.put(Active(outcome, self._now(), forced))
+                identity.put(Active(outcome, self._now(), ward.forced))
             case TryLater():
                 self._fail_for_now(ward, before, outcome)
             case _:
                 ward.outage = None
                 log.warning("refresh refused", identity=identity.key, reason=str(outcome.error))
                 identity.put(Broken(before.granted, outcome, self._now() + BROKEN_RETRY_S))
+                await identity.saved()  # if another process holds a newer grant, it is taken now
 
     def _fail_for_now(self, ward: _Ward, before: Active | Broken, outcome: TryLater) -> None:
         failures = ward.outage.failures if ward.outage else 0

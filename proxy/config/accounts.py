@@ -15,6 +15,7 @@ from proxy.config.findings import quoted
 from proxy.config.settings import PROTOCOL_NAMES, Account, App, LocalPassword
 
 MAX_LOGIN_CHARACTERS = 254  # RFC 5321 §4.5.3.1: an address is no longer
+MAX_CONNECTIONS = 10_000  # as many as the daemon holds at all (network/limits.py); Exchange allows far fewer
 FIRST_PASSWORD = "main"  # noqa: S105 - a name
 _SCRYPT = re.compile(
     r"\$scrypt\$ln=(?P<ln>[0-9]{1,3}),r=(?P<r>[0-9]{1,3}),p=(?P<p>[0-9]{1,3})"
@@ -33,8 +34,8 @@ def read_account(node: Node, apps: Mapping[str, App], reading: Reading) -> Accou
         mailbox = _read_address(section, "mailbox", logins[0] if logins else "")
         sign_in = _read_address(section, "sign_in", mailbox)
         protocols = section.protocols("protocols")
-        imap_connections = section.integer("imap_connections", 16, 1, 100)
-        smtp_connections = section.integer("smtp_connections", 3, 1, 100)
+        imap_connections = section.integer("imap_connections", 16, 1, MAX_CONNECTIONS)
+        smtp_connections = section.integer("smtp_connections", 3, 1, MAX_CONNECTIONS)
         messages_per_minute = section.integer("messages_per_minute", 30, 1, 10_000)
     if not logins or app is None:
         return None

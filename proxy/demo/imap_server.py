@@ -271,10 +271,10 @@ class ImapConversation(Conversation):
     def _search(self, arguments: list[Argument], by_uid: bool) -> None:
         if arguments and text(arguments[0]).upper() == "CHARSET":
             arguments = arguments[2:]
-        found = [(n, m) for n, m in enumerate(self._view, 1)]
+        found = list(enumerate(self._view, 1))
         rest = iter(arguments)
         for key in rest:
-            found = [(n, m) for n, m in self._matching(text(key), rest.__next__, found)]
+            found = self._matching(text(key), rest.__next__, found)
         self.say(" ".join(["* SEARCH", *(str(m.uid if by_uid else n) for n, m in found)]))
 
     def _matching(

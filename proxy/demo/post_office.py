@@ -9,10 +9,12 @@ import datetime
 import threading
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.utils import format_datetime
+from email.utils import format_datetime, make_msgid
 
 INBOX, SENT, DRAFTS, DELETED = "INBOX", "Sent Items", "Drafts", "Deleted Items"
 SPECIAL_USE = {SENT: r"\Sent", DRAFTS: r"\Drafts", DELETED: r"\Trash"}
+WELCOME = "Welcome to the practice harbour"
+"""The subject of the first letter in every inbox."""
 MAX_MESSAGE_OCTETS = 10 << 20  # memory is all there is
 MAX_FOLDER_MESSAGES = 10_000  # memory again
 
@@ -81,21 +83,24 @@ def _first_letters(mailbox: str) -> list[bytes]:
     now = datetime.datetime.now(datetime.UTC)
     letters = (
         (
-            "Welcome to the practice harbour",
+            WELCOME,
             "You are reading this through mailferry.\n\n"
-            "Your mail program logged in with a plain name and password. mailferry checked them, took an OAuth2\n"
-            "access token from the sign-in service, and opened this mailbox with it, as it does at Exchange Online.\n\n"
-            "Service and mailbox are stand-ins on your own machine. Nothing leaves it; all is forgotten at the end.",
+            "Your mail program logged in with a plain name and password. mailferry\n"
+            "checked them, took an OAuth2 access token from the sign-in service, and\n"
+            "opened this mailbox with it, as it does at Exchange Online.\n\n"
+            "Service and mailbox are stand-ins on your own machine. Nothing leaves it;\n"
+            "all is forgotten at the end.\n",
         ),
         (
             "Write to anybody",
-            "Send a message to any address: nothing is sent anywhere. It arrives in this inbox, and a copy lies in\n"
-            "Sent Items, since Exchange files what you send by itself.",
+            "Send a message to any address: nothing is sent anywhere. It arrives in\n"
+            "this inbox, and a copy lies in Sent Items, since Exchange files what you\n"
+            "send by itself.\n",
         ),
         (
             "Grüße aus Kiel ⚓",
             "This letter is not ASCII: fünf Schiffe, drei Möwen, ein Leuchtturm.\n"
-            "If you can read it, so can your program.",
+            "If you can read it, so can your program.\n",
         ),
     )
     return [_letter(mailbox, subject, text, now - datetime.timedelta(minutes=5)) for subject, text in letters]
@@ -107,6 +112,6 @@ def _letter(mailbox: str, subject: str, text: str, date: datetime.datetime) -> b
     message["To"] = mailbox
     message["Subject"] = subject
     message["Date"] = format_datetime(date)
-    message["Message-ID"] = f"<{abs(hash((mailbox, subject)))}@practice.localhost>"
-    message.set_content(text, cte="quoted-printable")
+    message["Message-ID"] = make_msgid(domain="practice.localhost")
+    message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     return message.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -1,14 +1,18 @@
-"""The practice mailbox by SMTP (RFC 5321): STARTTLS, then XOAUTH2 as the person who signed in (FACTS 2.4, 2.6)."""
+"""The practice mailbox by SMTP (RFC 5321): STARTTLS, then XOAUTH2 as the person who signed in (FACTS 2.4, 2.6).
+
+It offers what Exchange does (FACTS 2.2) but for DSN: delivery notifications are not written here.
+"""
 
 from __future__ import annotations
 
 import email.utils
 import re
 
-from proxy.demo.conversation import Conversation, Over, xoauth2
+from proxy.demo.conversation import PIECE_OCTETS, Conversation, Over, xoauth2
 from proxy.demo.post_office import MAX_MESSAGE_OCTETS, Full
 
 MAX_RECIPIENTS = 500  # Exchange Online's usual limit
+BODY_TYPES = ("7BIT", "8BITMIME", "BINARYMIME")  # RFC 6152 §2, RFC 3030 §3
 
 
 class SmtpConversation(Conversation):
@@ -16,10 +20,13 @@ class SmtpConversation(Conversation):
     _token = ""
     _sign_in = ""
     _sender: str | None = None
+    _binary = False
+    """This message was announced as BINARYMIME, which comes by BDAT alone (RFC 3030 §3)."""
 
     def converse(self) -> None:
         self.say(f"220 localhost Microsoft ESMTP MAIL Service ready at {email.utils.formatdate()}")
         self._recipients: list[str] = []
+        self._chunks = bytearray()
         while True:
             verb, _, rest = self.line().decode("utf-8", "replace").partition(" ")
             match verb.upper():
@@ -36,7 +43,9 @@ class SmtpConversation(Conversation):
                 case "RCPT":
                     self._take_recipient(rest)
                 case "DATA":
-                    self._take_message()
+                    self._take_data()
+                case "BDAT":
+                    self._take_chunk(rest)
                 case "RSET":
                     self._forget()
                     self.say("250 2.0.0 Resetting")
@@ -50,9 +59,11 @@ class SmtpConversation(Conversation):
 
     def _greet(self, *, extended: bool) -> None:
         self._forget()
-        offers = [f"SIZE {MAX_MESSAGE_OCTETS}", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES"]
-        offers += ["AUTH XOAUTH2"] if self.tls_active else ["STARTTLS"]
-        lines = ["localhost Hello [127.0.0.1]", *offers, "8BITMIME", "SMTPUTF8"] if extended else ["localhost Hello"]
+        lines = ["localhost Hello [127.0.0.1]"]
+        if extended:
+            lines += [f"SIZE {MAX_MESSAGE_OCTETS}", "PIPELINING", "ENHANCEDSTATUSCODES"]
+            lines += ["AUTH XOAUTH2"] if self.tls_active else ["STARTTLS"]
+            lines += ["8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8"]
         self.say(*(f"250{'-' if n < len(lines) else ' '}{line}" for n, line in enumerate(lines, 1)))
 
     def _authenticate(self, mechanism: str, initial: str = "") -> None:
@@ -72,15 +83,17 @@ class SmtpConversation(Conversation):
 
     def _take_sender(self, rest: str) -> None:
         sender = _path(rest, "FROM")
+        body = _parameter(rest, "BODY").upper() or BODY_TYPES[0]
+        size = _parameter(rest, "SIZE") or "0"
         if not self._sign_in:
             self.say("530 5.7.57 Client not authenticated to send mail.")
-        elif sender is None:
+        elif sender is None or body not in BODY_TYPES or not size.isdecimal():
             self.say("501 5.5.4 Invalid arguments")
-        elif (size := re.search(r"\bSIZE=(\d+)", rest, re.IGNORECASE)) and int(size[1]) > MAX_MESSAGE_OCTETS:
+        elif int(size) > MAX_MESSAGE_OCTETS:
             self.say("552 5.3.4 Message size exceeds fixed maximum message size")
         else:
             self._forget()
-            self._sender = sender
+            self._sender, self._binary = sender, body == "BINARYMIME"
             self.say("250 2.1.0 Sender OK")
 
     def _take_recipient(self, rest: str) -> None:
@@ -95,25 +108,46 @@ class SmtpConversation(Conversation):
             self._recipients.append(recipient)
             self.say("250 2.1.5 Recipient OK")
 
-    def _take_message(self) -> None:
-        if self._sender is None or not self._recipients:
+    def _take_data(self) -> None:
+        if not self._recipients or self._chunks or self._binary:
             self.say("503 5.5.1 Bad sequence of commands")
             return
         self.say("354 Start mail input; end with <CRLF>.<CRLF>")
-        lines, octets = list[bytes](), 0
         while (line := self.line()) != b".":
-            octets += len(line) + 2
-            if octets <= MAX_MESSAGE_OCTETS:
-                lines.append(line[1:] if line.startswith(b".") else line)
-        if octets > MAX_MESSAGE_OCTETS:
+            if len(self._chunks) <= MAX_MESSAGE_OCTETS:
+                self._chunks += line.removeprefix(b".") + b"\r\n"
+        self._deliver()
+
+    def _take_chunk(self, rest: str) -> None:
+        """BDAT (RFC 3030 §2). Its octets come whatever we answer."""
+        size, _, last = rest.strip().upper().partition(" ")
+        if not size.isdecimal() or last not in ("", "LAST"):
+            self.say("501 5.5.4 Invalid arguments")
+            raise Over  # where the octets end, nobody knows
+        left = int(size)
+        while left:
+            piece = self.octets(min(left, PIECE_OCTETS))
+            left -= len(piece)
+            if len(self._chunks) <= MAX_MESSAGE_OCTETS:
+                self._chunks += piece
+        if not self._recipients:
+            self._forget()
+            self.say("503 5.5.1 Bad sequence of commands")
+        elif last:
+            self._deliver()
+        else:
+            self.say(f"250 2.0.0 {size} octets received")
+
+    def _deliver(self) -> None:
+        """What lies in `_chunks`, into the inbox of who signed in."""
+        if len(self._chunks) > MAX_MESSAGE_OCTETS:
             self.say("552 5.3.4 Message size exceeds fixed maximum message size")
         elif self._sender and not self.server.doorkeeper.may_open(self._token, self._sender):
             self.say(f"554 5.2.252 SendAsDenied; {self._sign_in} not allowed to send as {self._sender}")
         else:
-            received = f"Received: from [127.0.0.1] by localhost (practice harbour); {email.utils.formatdate()}"
-            message = b"".join(part + b"\r\n" for part in (received.encode(), *lines))
+            received = f"Received: from [127.0.0.1] by localhost (practice harbour); {email.utils.formatdate()}\r\n"
             try:
-                self.server.post_office.deliver(self._sign_in, message)
+                self.server.post_office.deliver(self._sign_in, received.encode() + self._chunks)
             except Full:
                 self.say("554 5.2.2 mailbox full")
             else:
@@ -121,10 +155,18 @@ class SmtpConversation(Conversation):
         self._forget()
 
     def _forget(self) -> None:
-        self._sender, self._recipients = None, []
+        self._sender, self._binary = None, False
+        self._recipients.clear()
+        self._chunks.clear()
 
 
 def _path(text: str, word: str) -> str | None:
     """The address of `FROM:<…>` or `TO:<…>`; empty for the null path; None if it is not one."""
     match = re.match(rf"{word}:\s*<([^<>]*)>", text, re.IGNORECASE)
     return match[1] if match else None
+
+
+def _parameter(text: str, keyword: str) -> str:
+    """The value of `KEYWORD=…` behind a path (RFC 5321 §4.1.2); empty if it is not there."""
+    match = re.search(rf">.*\s{keyword}=(\S*)", text, re.IGNORECASE)
+    return match[1] if match else ""

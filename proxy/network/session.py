@@ -105,6 +105,7 @@ class Session:
                 account = None
                 try:
                     account = await self._verify(outcome.credentials)
+                    self._log.debug("password accepted", login=account.name)
                     async with self._place(account):
                         upstream, ready = await self._open_upstream(account)
                         front.perform(front.dialogue.accept(ready))
@@ -149,6 +150,7 @@ class Session:
         )
         front = Connection(self._protocol.front(settings), self._start_front_tls, implicit_tls=implicit)
         stream.open(front)
+        self._log.debug("greeted", tls=implicit)
         return front
 
     def _promises(self) -> tuple[str, ...]:
@@ -180,6 +182,7 @@ class Session:
     async def _attempt(self, account: Account, upstream: UpstreamServer) -> tuple[Connection[Upstream], Ready]:
         user = getattr(account, self._protocol.speaks_as)
         bearer = await self._services.tokens.access(account, user=user)
+        self._log.debug("token in hand", user=bearer.user)
         connection, outcome = await self._log_in_upstream(bearer, upstream)
         if isinstance(outcome, Failed) and outcome.refusal is Refusal.REFUSED_UPSTREAM:
             self._log.info("upstream refused the token, which is refreshed once", detail=outcome.detail)
@@ -213,6 +216,7 @@ class Session:
         stream = Stream(sock, services.reactor)
         stream.open(connection)
         outcome = await connection.outcome()
+        self._log.debug("upstream answered", host=upstream.host, state=connection.dialogue.state.name)
         if isinstance(outcome, Ready):
             services.client_tls.remember_session(stream, upstream)
             services.learnt[upstream] = outcome.capabilities

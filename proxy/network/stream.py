@@ -27,6 +27,7 @@ from proxy.network.reactor import Reactor
 
 READ_OCTETS = 16_384  # one TLS record (RFC 8446 §5.1); a login's lines are far shorter
 LINGER_S = 2.0  # a peer that still sends when we close gets this long to read our last words before a reset
+DELIVERY_LIMIT_S = 180.0
 KEEPALIVE_IDLE_S = 60  # NATs forget silent connections (CLIENTS 4)
 KEEPALIVE_INTERVAL_S = 30
 KEEPALIVE_PROBES = 4
@@ -208,6 +209,13 @@ class Stream(FileDescriptor):
             begin, self._tls_waiting = self._tls_waiting, None
             begin()
         return lost
+
+    def write(self, data: bytes) -> None:
+        """Twisted's promise, kept sooner: what the socket takes leaves now, without a turn of the reactor."""
+        if self.connected and self._handshake is None and not self._writeDisconnected:
+            sent = self.send_now(memoryview(data))
+            data = data[sent:] if sent else data
+        super().write(data)
 
     def writeSomeData(self, data: bytes | memoryview) -> int | Exception:
         if not data:

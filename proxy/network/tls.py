@@ -44,9 +44,15 @@ class ClientTls:
         )
 
     def remember_session(self, stream: Stream, upstream: Upstream) -> None:
-        """Keep this stream's session for the next one; TLS 1.3 tells it behind the first data (RFC 8446 §4.6.1)."""
-        if stream.tls is not None and stream.tls.session is not None:
-            self._sessions[upstream] = stream.tls.session
+        """Keep this stream's session for the next one; TLS 1.3 tells it behind the first data (RFC 8446 §4.6.1).
+
+        One that was resumed just now stays: to copy its successor would cost a third of the handshake.
+        """
+        if stream.tls is None or stream.tls.session_reused:
+            return
+        session = stream.tls.session
+        if session is not None:
+            self._sessions[upstream] = session
 
     def _context(self, ca_file: Path | None) -> ssl.SSLContext:
         context = self._contexts.get(ca_file)

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from twisted.python.threadpool import ThreadPool
 
 from proxy.accounts import microsoft as module
-from proxy.accounts.microsoft import POOL_THREADS, Microsoft, consent_address
+from proxy.accounts.microsoft import POOL_THREADS, Microsoft
 from proxy.accounts.outcomes import (
     AdminMustAct,
     AppMisconfigured,
@@ -455,7 +455,7 @@ def test_a_file_that_is_missing_is_named(
         (Failure.LOOP_DETECTED, TryLater, None),
         (Failure.INVALID_GRANT, SignInAgain, None),
         (Failure.MFA_NEEDED, SignInAgain, None),
-        (Failure.CONSENT_REQUIRED, AdminMustAct, None),
+        (Failure.CONSENT_REQUIRED, SignInAgain, None),
         (Failure.CONDITIONAL_ACCESS, AdminMustAct, None),
         (Failure.ADMIN_CONSENT_NEEDED, AdminMustAct, None),
         (Failure.SECRET_EXPIRED, AppMisconfigured, None),
@@ -572,13 +572,6 @@ def test_all_three_permissions_are_asked_for_at_once_from_the_clouds_own_resourc
         f"{resource}/POP.AccessAsUser.All",
         f"{resource}/SMTP.Send",
     }
-
-
-def test_the_administrators_address_asks_for_what_the_app_uses(app: App) -> None:
-    delegated, own = consent_address(app), consent_address(replace(app, flow=Flow.APP_ONLY))
-    assert delegated.startswith(f"{app.authority}/v2.0/adminconsent?client_id={PUBLIC}&")
-    assert "outlook.office.com%2FSMTP.Send" in delegated
-    assert own.endswith("scope=https%3A%2F%2Foutlook.office365.com%2F.default")
 
 
 # --- secrets

@@ -31,7 +31,8 @@ from proxy.login import Fault, Refusal
         ("invalid_client", [90033], TryLater),
         ("temporarily_unavailable", [53003], TryLater),
         ("unauthorized_client", [700016], AppMisconfigured),
-        ("consent_required", [65001], AdminMustAct),
+        ("consent_required", [65001], SignInAgain),  # the person may consent, and is told who else
+        ("access_denied", [90094], AdminMustAct),
         ("expired_token", [70019], SignInAgain),
         ("a new word of Microsoft's", [123456], TryLater),
     ],

@@ -144,7 +144,7 @@ def test_an_app_that_is_wrong_is_still_known(folder: Folder) -> None:
         ("login: a@b.c\n  sign_in: b", "sign_in"),
         ("login: a@b.c\n  protocols: [imap, nntp]", "protocols[1]"),
         ("login: a@b.c\n  imap_connections: 0", "imap_connections"),
-        ("login: a@b.c\n  smtp_connections: 101", "smtp_connections"),
+        ("login: a@b.c\n  smtp_connections: 10001", "smtp_connections"),
         ("login: a@b.c\n  messages_per_minute: many", "messages_per_minute"),
         ("login: a@b.c\n  max_connections: 3", "max_connections"),
         (f"login: {'a' * 253}@b", "login"),

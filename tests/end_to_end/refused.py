@@ -33,7 +33,7 @@ def imap(ferry: Ferry, login: str, password: str) -> str:
         assert client.noop()[0] == "OK", "a refusal leaves the connection open"
     finally:
         client.shutdown()
-    return str(refused.value)
+    return bytes(refused.value.args[0]).decode()
 
 
 def pop3(ferry: Ferry, login: str, password: str) -> str:

@@ -26,9 +26,11 @@ KILL_WITHIN_S = 0.4  # of the first login: a refresh takes some tens of millisec
 def test_sigterm_stops_cleanly(new_ferry: Ferry) -> None:
     person = new_ferry.ready_account()
     new_ferry.serve()
-    with imaplib.IMAP4("localhost", new_ferry.ports["imap"], timeout=TIMEOUT_S) as idle:
-        idle.login(person.upn, new_ferry.passwords[person.upn])
-        assert new_ferry.stop() == 0
+    idle = imaplib.IMAP4("localhost", new_ferry.ports["imap"], timeout=TIMEOUT_S)
+    idle.login(person.upn, new_ferry.passwords[person.upn])
+    assert new_ferry.stop() == 0
+    assert idle.readline() == b"", "the mail program's connection is closed"
+    idle.shutdown()
     assert "Traceback" not in new_ferry.log
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.ferry import COMMAND, ROOT, Ferry, Way
-from tests.servers.child import Child, free_port, wait_until
+from tests.servers.child import Child, free_port
 from tests.servers.mailhost import MailHost
 
 ways = pytest.mark.parametrize("way", ["paste", "browser", "device"])
@@ -20,10 +20,9 @@ def test_the_first_start_writes_a_starter_that_a_person_goes_on_with(mail_host: 
     with closing(Ferry(tmp_path, mail_host)) as ferry:
         ferry.config.unlink()
         starter = tmp_path / ".config/mailferry/config.yaml"
-        first = Child(
-            "mailferry", [*COMMAND, "serve"], tmp_path / "first.log", environment=ferry.environment, folder=ROOT
-        )
-        wait_until("the starter is written, and said so", lambda: str(starter) in (tmp_path / "first.log").read_text())
+        log = tmp_path / "first.log"
+        first = Child("mailferry", [*COMMAND, "serve"], log, environment=ferry.environment, folder=ROOT)
+        first.wait_ready(lambda: str(starter) in log.read_text())
         first.stop()
         assert stat.S_IMODE(starter.stat().st_mode) == 0o600
         text = starter.read_text()

@@ -26,6 +26,7 @@ from tests.servers.mailhost import MailHost, Person
 
 TOKEN_LIFE_S = 4  # long enough to be used at once on a busy machine, short enough to wait for its end
 OTHER_LOOPBACK = "127.0.0.2"  # the same machine, but not a name in the servers' certificate
+TESTS_WITH_EXPIRED = 11
 BACK_OFF_S = 5.0  # after one failed refresh the sign-in service is left alone for so long (accounts/tokens.py)
 
 
@@ -44,13 +45,19 @@ def hasty_ferry(hasty_host: MailHost, tmp_path_factory: pytest.TempPathFactory) 
         yield ferry
 
 
-@pytest.fixture
-def expired(hasty_ferry: Ferry) -> Iterator[Person]:
-    """Somebody whose account is signed in, and whose access token is over; afterwards the service is well again."""
-    person = hasty_ferry.ready_account()
+@pytest.fixture(scope="module")
+def expired_people(hasty_ferry: Ferry) -> Iterator[Person]:
+    """People whose accounts are signed in, and whose access tokens are over: one for each test."""
+    people = [hasty_ferry.ready_account() for _ in range(TESTS_WITH_EXPIRED)]
     end = time.time() + TOKEN_LIFE_S
-    wait_until("the access token is over", lambda: time.time() > end)
-    yield person
+    wait_until("the access tokens are over", lambda: time.time() > end)
+    return iter(people)
+
+
+@pytest.fixture
+def expired(hasty_ferry: Ferry, expired_people: Iterator[Person]) -> Iterator[Person]:
+    """One of them; afterwards the sign-in service is well again."""
+    yield next(expired_people)
     hasty_ferry.host.identity.heal()
 
 
@@ -116,6 +123,11 @@ def test_while_the_sign_in_service_fails_programs_are_told_to_try_later(
     assert said.smtp.startswith("451 4.4.1")
     assert _logged(hasty_ferry, expired) == {("try_later", fault)}
     assert hasty_ferry.state(expired) == "connect_error"
+
+
+def test_an_account_heals_by_itself_when_the_sign_in_service_does(hasty_ferry: Ferry, expired: Person) -> None:
+    hasty_ferry.host.identity.fail(Failure.UNAVAILABLE, at=EVERYWHERE)
+    assert not hasty_ferry.logs_in(expired)
     hasty_ferry.host.identity.heal()
     wait_until("the account heals by itself", lambda: hasty_ferry.logs_in(expired), 4 * BACK_OFF_S)
     assert hasty_ferry.state(expired) == "connected"

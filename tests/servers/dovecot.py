@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -61,6 +62,10 @@ class Dovecot:
         files = [file for part in ("new", "cur") for file in (self.maildir(address) / part).glob("*")]
         files.sort(key=lambda file: [int(digits) for digits in re.findall(r"\d+", file.name.split(",")[0])])
         return [file.read_bytes().replace(b"\n", b"\r\n") for file in files]
+
+    def empty(self, address: str) -> None:
+        """Remove all messages, as if they had never been; nobody may be logged in meanwhile."""
+        shutil.rmtree(self.maildir(address), ignore_errors=True)
 
     def log_lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

@@ -1,0 +1,137 @@
+"""Account states: which part decides, since when, and what is remembered of errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from proxy.accounts.states import AccountStates, State, TokenCondition, Trouble
+from proxy.login import Fault, LoginRefused, Refusal
+from tests.accounts.fakes import ALICE, APP, NOW_S, WallClock, account
+
+GOOD = TokenCondition(None, NOW_S + 3600)
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def states(clock: WallClock) -> AccountStates:
+    return AccountStates(clock.seconds)
+
+
+def refused(refusal: Refusal, fault: Fault = Fault.EXCHANGE) -> LoginRefused:
+    return LoginRefused(refusal, f"because of {refusal.value}", fault=fault)
+
+
+def test_before_anything_is_known_an_account_is_connecting(states: AccountStates) -> None:
+    assert states.report(ALICE) == {
+        "state": "connecting",
+        "since": "2027-01-15T08:00:00Z",
+        "last_success": None,
+        "last_error": None,
+        "last_error_at": None,
+        "fault": None,
+        "remedy": None,
+        "token_expires_at": None,
+    }
+
+
+def test_a_disabled_app_decides_above_all(states: AccountStates) -> None:
+    off = replace(ALICE, app=replace(APP, enabled=False))
+    states.token_changed(off.identity, TokenCondition(State.SIGN_IN_NEEDED))
+    states.login_succeeded(off)
+    assert states.state(off) is State.DISABLED
+    assert "enabled: true" in str(states.report(off)["remedy"])
+
+
+def test_the_token_decides_above_the_login(states: AccountStates) -> None:
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_succeeded(ALICE)
+    states.token_changed(ALICE.identity, TokenCondition(State.SIGN_IN_NEEDED))
+    report = states.report(ALICE)
+    assert report["state"] == "sign_in_needed"
+    assert report["remedy"] == "Run: mailferry sign-in alice@contoso.com"
+    states.token_changed(ALICE.identity, TokenCondition(State.SIGNING_IN, remedy="enter the code"))
+    assert (states.report(ALICE)["state"], states.report(ALICE)["remedy"]) == ("signing_in", "enter the code")
+
+
+def test_a_sign_in_makes_an_earlier_login_old_news(states: AccountStates, clock: WallClock) -> None:
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_failed(ALICE, refused(Refusal.REFUSED_UPSTREAM))
+    states.token_changed(ALICE.identity, TokenCondition(State.SIGN_IN_NEEDED))
+    clock.advance(5)
+    states.token_changed(ALICE.identity, GOOD)
+    assert states.state(ALICE) is State.CONNECTING
+    states.login_succeeded(ALICE)
+    assert states.state(ALICE) is State.CONNECTED
+
+
+@pytest.mark.parametrize(
+    ("refusal", "fault", "state"),
+    [
+        (Refusal.REFUSED_UPSTREAM, Fault.EXCHANGE, State.AUTHENTICATION_ERROR),
+        (Refusal.MISCONFIGURED, Fault.MAILFERRY, State.AUTHENTICATION_ERROR),
+        (Refusal.TRY_LATER, Fault.NETWORK, State.CONNECT_ERROR),
+        (Refusal.BUSY, Fault.EXCHANGE, State.CONNECT_ERROR),
+        (Refusal.BUSY, Fault.CLIENT, State.CONNECTED),
+        (Refusal.BAD_CREDENTIALS, Fault.CLIENT, State.CONNECTED),
+        (Refusal.SIGN_IN_NEEDED, Fault.CLIENT, State.CONNECTED),
+    ],
+)
+def test_what_a_refused_login_says_of_the_account(
+    states: AccountStates, refusal: Refusal, fault: Fault, state: State
+) -> None:
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_succeeded(ALICE)
+    states.login_failed(ALICE, refused(refusal, fault))
+    assert states.state(ALICE) is state
+
+
+def test_a_wrong_password_is_remembered_though_no_login_has_worked_yet(states: AccountStates) -> None:
+    states.login_failed(ALICE, refused(Refusal.BAD_CREDENTIALS, Fault.CLIENT))
+    report = states.report(ALICE)
+    assert (report["state"], report["fault"]) == ("connecting", "client")
+    assert report["last_error"] == "because of bad_credentials"
+
+
+def test_since_is_when_the_word_changed_and_the_last_error_outlives_it(states: AccountStates, clock: WallClock) -> None:
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_failed(ALICE, refused(Refusal.TRY_LATER))
+    clock.advance(60)
+    states.login_failed(ALICE, refused(Refusal.TRY_LATER))
+    failing = states.report(ALICE)
+    clock.advance(60)
+    states.login_succeeded(ALICE)
+    clock.advance(60)
+    states.login_succeeded(ALICE)
+    working = states.report(ALICE)
+    assert (failing["since"], failing["last_error_at"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:01:00Z")
+    assert (working["since"], working["last_success"]) == ("2027-01-15T08:02:00Z", "2027-01-15T08:03:00Z")
+    assert (working["last_error"], working["last_error_at"]) == ("because of try_later", "2027-01-15T08:01:00Z")
+
+
+def test_the_newest_error_of_both_parts_is_told(states: AccountStates, clock: WallClock) -> None:
+    states.login_failed(ALICE, refused(Refusal.TRY_LATER, Fault.NETWORK))
+    clock.advance(1)
+    trouble = Trouble("The secret has expired.", Fault.MAILFERRY)
+    states.token_changed(ALICE.identity, TokenCondition(State.AUTHENTICATION_ERROR, None, trouble, "Make a new one."))
+    report = states.report(ALICE)
+    assert (report["last_error"], report["fault"]) == ("The secret has expired.", "mailferry")
+    assert report["remedy"] == "Make a new one."
+    clock.advance(1)
+    states.login_failed(ALICE, refused(Refusal.TRY_LATER, Fault.NETWORK))
+    assert states.report(ALICE)["fault"] == "network"
+
+
+def test_accounts_of_one_identity_share_the_token_and_not_the_logins(states: AccountStates) -> None:
+    sales = account("sales", mailbox="sales@contoso.com", sign_in=ALICE.name.upper())
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_succeeded(sales)
+    assert (states.state(ALICE), states.state(sales)) == (State.CONNECTING, State.CONNECTED)
+    assert states.report(sales)["token_expires_at"] == "2027-01-15T09:00:00Z"
+    assert json.loads(json.dumps(states.report(sales))) == states.report(sales)

@@ -1,0 +1,32 @@
+"""In CI (`CI=true`) nothing is skipped: what a developer's machine may leave out fails there, and says why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _forbid_skipping((yield))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _forbid_skipping((yield))
+
+
+def _forbid_skipping(report: Report) -> Report:
+    xfail_reason: str | None = getattr(report, "wasxfail", None)
+    if os.environ.get("CI") == "true" and (report.skipped or xfail_reason is not None):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else f"xfail: {xfail_reason}"
+        report.outcome = "failed"
+        report.longrepr = f"In CI no test is skipped or expected to fail. {reason}"
+        if xfail_reason is not None:
+            del report.wasxfail
+    return report
