@@ -150,8 +150,7 @@ class Identity:
         self.known = True
         self._changed(state)
         if self._store is not None and isinstance(state, Active | Broken):
-            self._unsaved = True
-            self._overrides = self._overrides or overrides
+            self._want_saved(overrides)
             self._start_saving()
 
     def saved(self) -> Deferred[None]:
@@ -210,40 +209,37 @@ class Identity:
             self._retry.cancel()
         self._retry = None
 
+    def _want_saved(self, overrides: bool) -> None:
+        self._unsaved = True
+        self._overrides = self._overrides or overrides
+
     async def _save(self) -> None:
         assert self._store is not None
         while self._unsaved and isinstance(self.state, Active | Broken):
             state, overrides = self.state, self._overrides
             self._unsaved = self._overrides = False
             try:
-                self._version = await self._store.save(self.record_name, _record_of(state), self._version)
-            except Superseded:
-                await self._meet_other_writer(state, overrides)
+                try:
+                    self._version = await self._store.save(self.record_name, _record_of(state), self._version)
+                except Superseded:
+                    await self._meet_other_writer(state, overrides)
             except StoreError as error:
-                self._save_later(overrides, error)
+                log.error("grant not saved", identity=self.key, reason=error.text, retry_s=SAVE_RETRY_S)
+                self._want_saved(overrides)
+                if not self._closing:
+                    self._retry = self._clock.callLater(SAVE_RETRY_S, self._start_saving)
                 return
 
     async def _meet_other_writer(self, ours: TokenState, overrides: bool) -> None:
+        """Take what somebody else wrote, or be ready to write over it. Raises: StoreError."""
         assert self._store is not None
-        try:
-            record = await self._store.load(self.record_name)
-            if not overrides and self.state is ours:
-                log.info("grant superseded by another writer", identity=self.key)
-                self._take(record)
-                return
-        except StoreError as error:
-            self._save_later(overrides, error)
-            return
-        self._version = record.version if record else 0
-        self._unsaved = True
-        self._overrides = self._overrides or overrides
-
-    def _save_later(self, overrides: bool, error: StoreError) -> None:
-        log.error("grant not saved", identity=self.key, reason=error.text, retry_s=SAVE_RETRY_S)
-        self._unsaved = True
-        self._overrides = self._overrides or overrides
-        if not self._closing:
-            self._retry = self._clock.callLater(SAVE_RETRY_S, self._start_saving)
+        record = await self._store.load(self.record_name)
+        if not overrides and self.state is ours:
+            log.info("grant superseded by another writer", identity=self.key)
+            self._take(record)
+        else:
+            self._version = record.version if record else 0
+            self._want_saved(overrides)
 
 
 _KINDS = {kind.__name__: kind for kind in (SignInAgain, AppMisconfigured, AdminMustAct)}

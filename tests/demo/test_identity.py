@@ -495,7 +495,8 @@ def with_assertion(idp: Provider, certificate: Path, key: rsa.RSAPrivateKey, clo
 
     def ask(algorithm: str, *, key: rsa.RSAPrivateKey = key, fingerprint: bytes | None = None, **claims: Any) -> Any:
         header, right = thumbprints[algorithm]
-        shown = base64.urlsafe_b64encode(fingerprint or right).rstrip(b"=").decode()
+        shown = right if fingerprint is None else fingerprint
+        headers = {header: base64.urlsafe_b64encode(shown).rstrip(b"=").decode()} if shown else {}
         audience = f"{idp.authority}/oauth2/v2.0/token"
         body = {"aud": audience, "iss": DAEMON, "sub": DAEMON, "exp": clock.now + 600, **claims}
         form = {
@@ -503,7 +504,7 @@ def with_assertion(idp: Provider, certificate: Path, key: rsa.RSAPrivateKey, clo
             "grant_type": "client_credentials",
             "scope": APP_SCOPE,
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": jwt.encode(body, key, algorithm=algorithm, headers={header: shown}),
+            "client_assertion": jwt.encode(body, key, algorithm=algorithm, headers=headers),
         }
         return post(idp, "token", form)
 
@@ -522,6 +523,7 @@ def test_a_certificate_proves_the_app(idp: Provider, with_assertion: Sign, algor
         ({"aud": "https://elsewhere.example/token"}, 700023),
         ({"iss": PUBLIC}, 700021),
         ({"fingerprint": b"\0" * 20}, 700027),
+        ({"fingerprint": b""}, 700027),
     ],
 )
 def test_an_assertion_is_verified(with_assertion: Sign, changes: dict[str, Any], code: int) -> None:

@@ -313,6 +313,21 @@ def test_smtp_speaks_as_exchange(mailbox: PracticeMailbox, tls: ssl.SSLContext) 
             client.send_message(note(sender=BOB))
 
 
+def test_a_binary_message_comes_in_chunks(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    with smtp(mailbox, tls) as client:
+        log_in(client)
+        client.docmd("MAIL", f"FROM:<{ALICE}> BODY=BINARYMIME")
+        client.rcpt("x@example.com")
+        assert client.docmd("DATA")[0] == 503  # RFC 3030 §3
+        for chunk, last in ((b"Subject: bits\r\n\r\n", ""), (b".\r\n\x00\xff", " LAST")):
+            client.send(b"BDAT %d%s\r\n%s" % (len(chunk), last.encode(), chunk))
+            assert client.getreply()[0] == 250
+    with imap(mailbox, tls) as reader:
+        reader.select("INBOX")
+        ((_, text), _) = reader.fetch("4", "(BODY.PEEK[TEXT])")[1]  # type: ignore[misc]
+        assert text == b".\r\n\x00\xff"
+
+
 def test_what_is_sent_in_clear_behind_starttls_is_dropped(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
     wire = Wire(mailbox.ports["smtp"], None)
     wire.read()
@@ -320,6 +335,6 @@ def test_what_is_sent_in_clear_behind_starttls_is_dropped(mailbox: PracticeMailb
     assert wire.read() == "220 2.0.0 SMTP server ready"
     secure = tls.wrap_socket(wire.socket, server_hostname="localhost")
     secure.sendall(b"HELO x\r\n")
-    assert secure.recv(1000) == b"250 localhost Hello\r\n"
+    assert secure.recv(1000) == b"250 localhost Hello [127.0.0.1]\r\n"
     secure.close()
     wire.close()

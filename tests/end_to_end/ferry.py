@@ -36,7 +36,7 @@ APP = "work"
 GENERATED_PASSWORD = r"(?<![^\s\"'`])[A-Za-z2-9]{20,24}(?![^\s\"'`])"  # CLIENTS decision 7
 AUTHORIZE_ADDRESS = r"https://\S+/authorize\?\S+"
 USER_CODE = r"\b[B-DF-HJ-NP-TV-Z2-9]{9}\b"  # the stand-in's, as at Microsoft nine characters
-MIN_SECRET_CHARACTERS = 12
+PIECE_OCTETS = 16  # of a secret: by chance none is found
 Way = Literal["browser", "device", "paste"]
 
 
@@ -259,14 +259,18 @@ class Ferry:
     # Secrets
 
     def secrets_seen(self) -> list[str]:
-        """Where a password, token or code stands in clear or in base64: file and form, never the secret itself."""
+        """Where a password, token or code stands in clear or in base64: file and form, never the secret itself.
+
+        A fragment is enough: a log may cut a long token short.
+        """
         secrets = {*self.passwords.values(), *self.host.identity.secrets}
-        forms = [(kind, form) for secret in secrets for kind, form in _forms(secret)]
+        pieces = {piece: kind for secret in secrets for kind, form in _forms(secret) for piece in _pieces(form)}
         seen = set()
         for file in self.folder.rglob("*"):
             if file.is_file():
                 content = file.read_bytes()
-                seen |= {f"{file.relative_to(self.folder)}: {kind}" for kind, form in forms if form in content}
+                found = {content[at : at + PIECE_OCTETS] for at in range(len(content))} & pieces.keys()
+                seen |= {f"{file.relative_to(self.folder)}: {pieces[piece]}" for piece in found}
         return sorted(seen)
 
     def _printed_password(self, person: Person, *arguments: str) -> str:
@@ -295,12 +299,17 @@ class Ferry:
 
 def _forms(secret: str) -> Iterator[tuple[str, bytes]]:
     """The secret itself, and what is in every base64 of a text that holds it, at each of three offsets."""
-    assert len(secret) >= MIN_SECRET_CHARACTERS
     octets = secret.encode()
+    assert len(octets) >= PIECE_OCTETS
     yield "in clear", octets
     for offset in range(3):
         whole = octets[: len(octets) - (len(octets) + offset) % 3]
         yield "in base64", base64.b64encode(bytes(offset) + whole)[4 if offset else 0 :]
+
+
+def _pieces(form: bytes) -> Iterator[bytes]:
+    """Cut into pieces, of which a fragment twice as long holds one whole."""
+    return (form[at : at + PIECE_OCTETS] for at in range(0, len(form) - PIECE_OCTETS + 1, PIECE_OCTETS))
 
 
 def _answers(port: int) -> bool:

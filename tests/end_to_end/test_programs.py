@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 import poplib
 import smtplib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.end_to_end.ferry import Ferry
 from tests.end_to_end.messages import AWKWARD_BODY, large_body, message
 from tests.end_to_end.programs import Curl, Security, swaks
-from tests.servers.mailhost import Person
+from tests.servers.mailhost import MailHost, Person
 
 TIMEOUT_S = 60.0
 LARGE_OCTETS = 20_000_000
@@ -116,6 +117,21 @@ def test_tls_shows_a_certificate_that_only_the_local_authority_vouches_for(ferry
     for name in ("127.0.0.1", "[::1]"):
         ended = curl.run("imap", Security.TLS, "INBOX", "--connect-to", f"::{name}:")
         assert ended.exit_code == 0, ended.errors
+
+
+def test_an_upstream_may_speak_starttls(mail_host: MailHost, tmp_path: Path) -> None:
+    dovecot, ca = mail_host.dovecot, mail_host.certificate.ca_file
+    ports = {"imap": dovecot.imap_starttls_port, "pop3": dovecot.pop3_starttls_port}
+    upstreams = {
+        name: f"{{host: localhost, port: {port}, tls: starttls, ca_file: {ca}}}" for name, port in ports.items()
+    }
+    with closing(Ferry(tmp_path, mail_host, upstreams)) as ferry:
+        ferry.app_add()
+        person = ferry.ready_account()
+        ferry.serve()
+        stored = mail_host.deliver(person, message(AWKWARD_BODY))
+        for protocol in ports:
+            assert _curl(ferry, person).read(protocol, Security.PLAIN).output == stored
 
 
 # Python's own

@@ -61,3 +61,12 @@ def test_the_search_finds_a_secret_in_base64_wherever_it_stands(new_ferry: Ferry
     note.write_text(f"... {secret} ...")
     assert new_ferry.secrets_seen() == ["note: in clear"]
     note.unlink()
+
+
+def test_the_search_finds_a_token_that_was_cut_short(new_ferry: Ferry) -> None:
+    token = new_ferry.host.identity.issue(new_ferry.host.new_person().upn)
+    new_ferry.passwords["a token"] = token
+    note = new_ferry.folder / "note"
+    note.write_text(f"token={token[:100]}…")
+    assert new_ferry.secrets_seen() == ["note: in clear"]
+    note.unlink()

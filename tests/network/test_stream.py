@@ -71,14 +71,18 @@ def test_a_paused_stream_reads_nothing_and_goes_on_where_it_stopped(
 
 
 def test_a_single_unsent_octet_pauses_the_producer(reactor: TurningReactor, certificate: LocalCertificate) -> None:
-    way, source = leg(reactor, certificate), leg(reactor, certificate)
+    way, source = leg(reactor, certificate, buffer_octets=SMALL_BUFFER), leg(reactor, certificate)
     way.stream.registerProducer(source.stream, True)
+    way.peer.stalled = True
+    full = way.stream.send_now(memoryview(bytes(MIB)))
     way.stream.write(b"x")
-    source.peer.say(b"more")
     assert way.stream.unsent() == 1
-    assert source.stream not in reactor.getReaders()
+    source.peer.say(b"more")
+    reactor.settle()
+    assert not source.recorder.got
+    way.peer.stalled = False
     reactor.turn_until(lambda: source.recorder.got)
-    assert way.peer.got == b"x"
+    assert way.peer.got == bytes(full) + b"x"
     way.stream.unregisterProducer()
 
 

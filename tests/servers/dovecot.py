@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from proxy.demo.certificates import LocalCertificate
-from tests.servers.child import Child, free_port, program, tail
+from tests.servers.child import Child, ServerFailed, free_port, program, tail
 
 MAIL_USER = "mail"  # exists on every Debian, and is not root: Dovecot opens no mailbox as root
 PROBE_TIMEOUT_S = 2.0
@@ -35,6 +35,8 @@ class Dovecot:
     """
 
     def __init__(self, folder: Path, certificate: LocalCertificate, introspection_url: str) -> None:
+        if os.geteuid() != 0:
+            raise ServerFailed("real mail servers are started as root: run the tests as root, as CI does")
         self.folder = folder
         self.imap_port, self.pop3_port = free_port(), free_port()
         self.imap_starttls_port, self.pop3_starttls_port = free_port(), free_port()
