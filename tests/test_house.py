@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "proxy"
 TESTS = ROOT / "tests"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
 MODULES = sorted(str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py"))
+INITS = [module for module in MODULES if module.endswith("__init__.py")]
 
 TESTED_TOGETHER = {
     "end_to_end/ferry.py": ("__main__.py",),  # starts everything with it
@@ -108,7 +110,7 @@ def dotted(module: str) -> str:
 
 def has_code(module: str) -> bool:
     plain = (ast.Expr, ast.Import, ast.ImportFrom)
-    return not module.endswith("__init__.py") and not all(isinstance(node, plain) for node in tree(module).body)
+    return module not in INITS and not all(isinstance(node, plain) for node in tree(module).body)
 
 
 WITH_CODE = [module for module in MODULES if has_code(module)]
@@ -143,6 +145,19 @@ def test_the_map_names_every_part() -> None:
     parts = {module.partition("/")[0].removesuffix(".py") for module in MODULES} - {"__init__", "__main__"}
     assert set(drawn) == parts
     assert len(drawn) == len(parts)
+
+
+def test_the_readme_draws_every_module() -> None:
+    drawn = re.search(r"## The map of the house.*?^```$(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert drawn is not None
+    folder, there = "", set()
+    for line in drawn[1].split("\nproxy/\n")[1].split("\ntests/")[0].splitlines():
+        if opened := re.match(r"  (\w+/)", line):
+            folder = opened[1]
+        elif re.match(r"  \w", line):
+            folder = ""
+        there |= {folder + name for name in re.findall(r"(?<![\w/])\w+\.py", line)}
+    assert there == set(MODULES) - set(INITS)
 
 
 def test_every_package_is_packed() -> None:

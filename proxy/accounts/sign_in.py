@@ -96,7 +96,7 @@ class DeviceSignIn:
         """How it ended, as soon as it has. Who stops waiting ends nothing."""
         if self._end is not None:
             return succeed(self._end)
-        waiter: Deferred[SignedIn | Refused] = Deferred(self._waiters.remove)
+        waiter: Deferred[SignedIn | Refused] = Deferred()
         self._waiters.append(waiter)
         return waiter
 

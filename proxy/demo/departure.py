@@ -30,7 +30,7 @@ class Departure:
 
     def __enter__(self) -> Self:
         for each, handler in self._before.items():
-            if handler is not signal.SIG_IGN:  # nohup, or a shell's background job: we were told not to hear it
+            if each is not signal.SIGHUP or handler is not signal.SIG_IGN:  # nohup means it
                 signal.signal(each, self._hear)
         return self
 

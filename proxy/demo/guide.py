@@ -1,21 +1,19 @@
 """What `mailferry demo` tells a person when the harbour is open: what to type into a mail program, and curl lines.
 
-What it is: words, in ASCII, for every terminal. `journey.py` prints them; each command that is indented by two can
-be pasted into a shell, and tests run every one as it is printed.
+What it is: words, in ASCII, for every terminal. `journey.py` prints them; each curl line is a whole shell command, and
+tests run every one as it is printed.
 """
 
 from __future__ import annotations
 
 import shlex
 
-from proxy.demo.harbour import Harbour
-
-ANYBODY = "anybody@example.com"
-_BREAK = "\\\n    "  # of a line for the shell, which goes on indented
+from proxy.demo.harbour import ANYBODY, Harbour
 
 
 def guide(harbour: Harbour) -> str:
     imap, pop3, smtp = (harbour.ports[protocol] for protocol in ("imap", "pop3", "smtp"))
+    letter = f"--mail-from {harbour.login} --mail-rcpt {ANYBODY} -T {shlex.quote(str(harbour.letter_file))}"
     return f"""\
 The harbour is open. Set up a mail program with:
 
@@ -29,20 +27,19 @@ The harbour is open. Set up a mail program with:
 
 Or read with curl:
 
-  {_read(harbour, f"'imap://localhost:{imap}/INBOX;MAILINDEX=1'")}
-  {_read(harbour, f"pop3://localhost:{pop3}/2")}
+  {_curl(harbour, f"'imap://localhost:{imap}/INBOX;MAILINDEX=1'")}
+  {_curl(harbour, f"pop3://localhost:{pop3}/2")}
 
-Send; it arrives in the same inbox, as the newest message:
+Send a letter, which arrives in the same inbox as its newest:
 
-  {_send(harbour, f"smtp://localhost:{smtp}")}
-  {_read(harbour, f"'imap://localhost:{imap}/INBOX;MAILINDEX=*'")}
+  {_curl(harbour, f"{letter} smtp://localhost:{smtp}")}
+  {_curl(harbour, f"'imap://localhost:{imap}/INBOX;MAILINDEX=*'")}
 
 The same with TLS:
 
-  {_read(harbour, f"'imaps://localhost:{imap}/INBOX;MAILINDEX=1'", tls=True)}
-  {_read(harbour, f"pop3s://localhost:{pop3}/2", tls=True)}
-  {_send(harbour, f"smtps://localhost:{smtp}", tls=True)}
-  {_send(harbour, f"--ssl-reqd smtp://localhost:{smtp}", tls=True)}
+  {_curl(harbour, f"'imaps://localhost:{imap}/INBOX;MAILINDEX=1'", tls=True)}
+  {_curl(harbour, f"pop3s://localhost:{pop3}/2", tls=True)}
+  {_curl(harbour, f"{letter} --ssl-reqd smtp://localhost:{smtp}", tls=True)}
 
 Until the end:
 
@@ -52,13 +49,7 @@ Until the end:
 Ctrl-C closes the harbour and removes all of it."""
 
 
-def _read(harbour: Harbour, address: str, *, tls: bool = False) -> str:
+def _curl(harbour: Harbour, rest: str, *, tls: bool = False) -> str:
     user = f"-u {shlex.quote(f'{harbour.login}:{harbour.password}')}"
-    trust = f"--cacert {shlex.quote(str(harbour.ca_file))} {_BREAK}" if tls else ""
-    return f"curl {user} {trust}{address}"
-
-
-def _send(harbour: Harbour, address: str, *, tls: bool = False) -> str:
-    letter = r"printf 'Subject: Ahoy\n\nHello.\n' |"
-    envelope = f"--mail-from {harbour.login} --mail-rcpt {ANYBODY} -T -"
-    return f"{letter} {_read(harbour, address, tls=tls)} {_BREAK}{envelope}"
+    trust = f"--cacert {shlex.quote(str(harbour.ca_file))} " if tls else ""
+    return f"curl {user} {trust}{rest}"

@@ -27,10 +27,17 @@ from proxy.demo.mailbox import PracticeMailbox
 from proxy.demo.program import HarbourFailed, Program, failure
 
 LOGIN = "alice@practice.example"
+ANYBODY = "anybody@example.com"
 APP = "practice"
 APPLICATION_ID = "11111111-1111-4111-8111-111111111111"
 PROTOCOLS = ("imap", "pop3", "smtp")
 TLS = {"imap": "implicit", "pop3": "implicit", "smtp": "starttls"}  # of the mailbox, as at Exchange (FACTS 1.1)
+_LETTER = f"""From: {LOGIN}
+To: {ANYBODY}
+Subject: Ahoy from curl
+
+Sent with a plain password, delivered with an OAuth2 token.
+"""
 
 
 class Harbour:
@@ -78,6 +85,11 @@ class Harbour:
         return self.folder / "config.yaml"
 
     @property
+    def letter_file(self) -> Path:
+        """A message that is ready to be sent."""
+        return self.folder / "letter.eml"
+
+    @property
     def ca_file(self) -> Path:
         """The authority behind the certificate that the daemon shows to mail programs."""
         return self.folder / "state" / "tls" / "ca.pem"
@@ -112,6 +124,7 @@ class Harbour:
         self.ports = free_ports(PROTOCOLS)
         self.config_file.touch(mode=0o600)
         self.config_file.write_text(self._configuration(), encoding="utf-8")
+        self.letter_file.write_text(_LETTER, encoding="ascii", newline="\r\n")
         return str(self.config_file)
 
     def start_daemon(self) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
-from proxy.demo.harbour import Harbour
+from proxy.demo.harbour import ANYBODY, Harbour
 from proxy.demo.post_office import WELCOME
 from proxy.demo.program import HarbourFailed
 
@@ -51,7 +51,7 @@ class RoundTrip:
 
     def send_smtp(self) -> str:
         message = EmailMessage()
-        message["From"], message["To"] = self._harbour.login, "anybody@example.com"
+        message["From"], message["To"] = self._harbour.login, ANYBODY
         message["Subject"] = self._subject
         message.set_content("Sent with a plain password, delivered with an OAuth2 token.\n")
         with smtplib.SMTP("localhost", self._harbour.ports["smtp"], timeout=PATIENCE_S) as client:

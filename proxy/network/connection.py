@@ -6,6 +6,7 @@ and, on the front, performs what the dialogue answers to it.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -166,5 +167,16 @@ class Connection(Generic[DialogueT]):
         self._perform(self.dialogue.tls_started())
 
     def _tls_failed(self, failed: Failure) -> None:
-        self._settle(Lost(f"TLS failed: {failed.getErrorMessage()}"))
+        self._settle(Lost(_tls_trouble(failed.value)))
         self.abort()
+
+
+def _tls_trouble(error: BaseException) -> str:
+    """Why a handshake failed, without OpenSSL's file names and numbers."""
+    match error:
+        case ssl.SSLCertVerificationError(verify_message=message):
+            return f"its certificate is not trusted ({message.rstrip('.')})"
+        case ssl.SSLError(reason=reason) if reason:
+            return f"TLS failed ({reason.lower().replace('_', ' ')})"
+        case _:
+            return f"TLS failed ({error})"

@@ -6,6 +6,7 @@ It knows nothing of logins. The daemon starts and stops it with the rest.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -93,7 +94,8 @@ class Ferry:
             try:
                 port = Port(address, number, partial(self._accepted, door), self._services.reactor)
             except OSError as error:
-                raise CannotListen(f"{listener.protocol} cannot listen on {address} port {number}: {error}") from None
+                why = os.strerror(error.errno) if error.errno else str(error)
+                raise CannotListen(f"{listener.protocol} cannot listen on {address} port {number}: {why}") from None
             self._ports.append(port)
             number = port.number  # port 0: the second family takes the first one's
             self._log.info(

@@ -27,7 +27,7 @@ from proxy.network.reactor import Reactor
 
 READ_OCTETS = 16_384  # one TLS record (RFC 8446 §5.1); a login's lines are far shorter
 LINGER_S = 2.0  # a peer that still sends when we close gets this long to read our last words before a reset
-DELIVERY_LIMIT_S = 180.0
+DELIVERY_LIMIT_S = 180.0  # a peer that takes nothing of our last words for so long is left; as long as a login may take
 KEEPALIVE_IDLE_S = 60  # NATs forget silent connections (CLIENTS 4)
 KEEPALIVE_INTERVAL_S = 30
 KEEPALIVE_PROBES = 4
@@ -60,11 +60,19 @@ class Stream(FileDescriptor):
         self._on_readable: Callable[[], Exception | None] = self._deliver
         self._tls_waiting: Callable[[], None] | None = None
         """Starts the handshake, once all that was written in plain text has left."""
-        self._handshake: Deferred[None] | None = None
+        self._tls_started: Deferred[None] | None = None
+        """Fires when TLS, which was asked for, is up or has failed."""
+        self._shaking_hands = False
         self._write_wants_read = False
         self._read_wants_write = False
-        self._linger: IDelayedCall | None = None
         self._reading = False
+        self._read_due = False
+        self._held = b""
+        """Decrypted before our half-close, and not read yet."""
+        self._farewell = b""
+        """What is left of TLS's close_notify, encrypted already."""
+        self._patience: IDelayedCall | None = None
+        """Ends the closing of a stream whose peer does not do its part."""
         self.at_eof = False
         """The peer will send nothing more."""
         sock.setblocking(False)
@@ -96,11 +104,15 @@ class Stream(FileDescriptor):
     # --- reading
 
     def doRead(self) -> Exception | None:
-        if self._handshake is not None:
-            return self._shake_hands()
+        if self._shaking_hands:
+            self._shake_hands()
+            return None
         if self._write_wants_read:
             self._write_wants_read = False
             self.startWriting()
+            if not self._reading:
+                super().stopReading()
+                return None
         return self._on_readable()
 
     def read_with(self, on_readable: Callable[[], Exception | None], protocol: StreamProtocol) -> None:
@@ -117,7 +129,14 @@ class Stream(FileDescriptor):
             WOULD_BLOCK: nothing is there now.
             OSError: the connection is lost.
         """
-        return self._socket.recv_into(view)
+        if self._held:
+            count = min(len(view), len(self._held))
+            view[:count], self._held = self._held[:count], self._held[count:]
+            return count
+        try:
+            return self._socket.recv_into(view)
+        except ssl.SSLZeroReturnError:  # so `ssl` tells of the peer's close_notify after our own
+            return 0
 
     def startReading(self) -> None:
         if self.at_eof or not self.connected:
@@ -132,7 +151,8 @@ class Stream(FileDescriptor):
 
     def read_decrypted_soon(self) -> None:
         """Read on in the next turn of the reactor, if TLS holds octets of which no poll will tell."""
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+        if not self._read_due and (self._held or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending())):
+            self._read_due = True
             self._reactor.callLater(0, self._read_decrypted)
 
     def end_of_data(self) -> None:
@@ -169,12 +189,15 @@ class Stream(FileDescriptor):
 
     def _deliver(self) -> Exception | None:
         try:
-            data = self._socket.recv(READ_OCTETS)
+            data = self._held or self._socket.recv(READ_OCTETS)
+        except ssl.SSLZeroReturnError:
+            data = b""
         except WOULD_BLOCK as wants:
             self.note(wants)
             return None
         except OSError as lost:
             return error.ConnectionLost(str(lost))
+        self._held = b""
         assert self._protocol is not None
         if not data:
             self.end_of_data()
@@ -185,10 +208,16 @@ class Stream(FileDescriptor):
         return None
 
     def _read_decrypted(self) -> None:
-        if self._reading:
+        self._read_due = False
+        if not self._reading:
+            return
+        try:
             lost = self.doRead()
-            if lost is not None:
-                self._drop(lost)
+        except Exception as unforeseen:
+            self._drop(unforeseen)  # as the reactor does with one in `doRead`
+            raise
+        if lost is not None:
+            self._drop(lost)
 
     def note(self, wants: BaseException) -> None:
         """A read would block. If TLS must write before it can read, the next writable event tries it again."""
@@ -199,8 +228,11 @@ class Stream(FileDescriptor):
     # --- writing
 
     def doWrite(self) -> Exception | None:
-        if self._handshake is not None:
-            return self._shake_hands()
+        if self._shaking_hands:
+            self._shake_hands()
+            return None
+        if self._farewell:
+            return self._say_farewell()
         if self._read_wants_write:
             self._read_wants_write = False
             self._reactor.callLater(0, self._read_decrypted)
@@ -212,7 +244,7 @@ class Stream(FileDescriptor):
 
     def write(self, data: bytes) -> None:
         """Twisted's promise, kept sooner: what the socket takes leaves now, without a turn of the reactor."""
-        if self.connected and self._handshake is None and not self._writeDisconnected:
+        if self.connected and not self._shaking_hands and not self._writeDisconnected:
             sent = self.send_now(memoryview(data))
             data = data[sent:] if sent else data
         super().write(data)
@@ -225,7 +257,7 @@ class Stream(FileDescriptor):
         except ssl.SSLWantReadError:
             self._write_wants_read = True
             self.stopWriting()
-            self.startReading()
+            super().startReading()  # for this only: who paused us is not asked to take data
             return 0
         except WOULD_BLOCK:
             return 0
@@ -264,9 +296,11 @@ class Stream(FileDescriptor):
         """Wrap this same socket, after all that is written has left. A `server_hostname` makes us the client.
 
         The Deferred fails with `ssl.SSLError` (its subclass `SSLCertVerificationError` for a certificate that does not
-        fit) or `OSError`; the stream is then of no further use and its owner aborts it.
+        fit), `OSError`, `ValueError` (no such host name can be), or the reason for which the connection was lost; the
+        stream is then of no further use and its owner aborts it.
         """
         done: Deferred[None] = Deferred()
+        self._tls_started = done
 
         def begin() -> None:
             try:
@@ -277,13 +311,11 @@ class Stream(FileDescriptor):
                     session=session,
                     do_handshake_on_connect=False,
                 )
-            except OSError as lost:  # the peer left just now
-                done.errback(lost)
-                return
-            self._handshake = done
-            lost_now = self._shake_hands()
-            if lost_now is not None:
-                self._drop(lost_now)
+            except (OSError, ValueError) as failed:  # the peer left just now; or its name cannot be checked at all
+                self._tls_ended(failed)
+            else:
+                self._shaking_hands = True
+                self._shake_hands()
 
         self.stopReading()
         if self.unsent():
@@ -292,8 +324,7 @@ class Stream(FileDescriptor):
             begin()
         return done
 
-    def _shake_hands(self) -> Exception | None:
-        assert self._handshake is not None
+    def _shake_hands(self) -> None:
         assert isinstance(self._socket, ssl.SSLSocket)
         try:
             self._socket.do_handshake()
@@ -302,42 +333,100 @@ class Stream(FileDescriptor):
             super().startReading()
         except ssl.SSLWantWriteError:
             self.startWriting()
-        except (OSError, ValueError) as failed:  # ValueError: the peer's name cannot be checked at all
-            done, self._handshake = self._handshake, None
+        except (OSError, ValueError) as failed:
             self.stopReading()
             self.stopWriting()
-            done.errback(failed)
+            self._tls_ended(failed)
         else:
-            done, self._handshake = self._handshake, None
             if not self.unsent():
                 self.stopWriting()
             self.startReading()
-            done.callback(None)
-        return None
+            self._tls_ended(None)
+
+    def _tls_ended(self, failed: Exception | Failure | None) -> None:
+        """The start of TLS, if one is under way, has come to this."""
+        self._tls_waiting, self._shaking_hands = None, False
+        started, self._tls_started = self._tls_started, None
+        if started is None:
+            return
+        if failed is None:
+            started.callback(None)
+        else:
+            started.errback(failed)
 
     # --- closing
 
-    def _closeWriteConnection(self) -> None:
+    def loseConnection(self) -> None:
+        """Close once all that was written has left, or the peer takes nothing more of it.
+
+        Where TLS is about to start, only what was written in plain text can leave; in the middle of its handshake
+        nothing can.
+        """
+        if self._shaking_hands:
+            self.abortConnection()
+        elif self.connected and not self.disconnecting:
+            self._tls_waiting = None
+            super().loseConnection()
+            if self.connected:
+                self._await_delivery(self.unsent())
+
+    def _await_delivery(self, unsent_octets: int) -> None:
+        """Look again after the limit: a peer that took nothing is left."""
+
+        def look() -> None:
+            if self.unsent() >= unsent_octets:
+                self._drop(error.ConnectionLost("the peer takes nothing more"))
+            else:
+                self._await_delivery(self.unsent())
+
+        self._be_patient(DELIVERY_LIMIT_S, look)
+
+    def _closeWriteConnection(self) -> Exception | None:
         """All is sent: tell the peer that nothing more will come; its own data still does."""
-        try:
+        with suppress(OSError):  # without a descriptor to lend, our end is told without TLS's own word
             if isinstance(self._socket, ssl.SSLSocket):
-                _send_close_notify(self._socket)
-            self._socket.shutdown(socket.SHUT_WR)
+                self._hold_decrypted(self._socket)
+                self._farewell = _close_notify(self._socket)
+        return self._say_farewell()
+
+    def _hold_decrypted(self, tls: ssl.SSLSocket) -> None:
+        """OpenSSL throws a record away that it has decrypted, and nobody read, when it says close_notify."""
+        if tls.pending():
+            self._held = tls.recv(tls.pending())
+            self.read_decrypted_soon()
+
+    def _say_farewell(self) -> Exception | None:
+        try:
+            while self._farewell:
+                self._farewell = self._farewell[socket.socket.send(self._socket, self._farewell) :]
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)  # `SSLSocket.shutdown` ends TLS for reading too
+        except WOULD_BLOCK:
+            self.startWriting()
+            return None
         except OSError:
-            pass  # the peer is gone; reading will say so
+            self._farewell = b""  # the peer is gone; reading will say so
+        self.stopWriting()
+        return self._await_end() if self.disconnecting else None
 
     def _postLoseConnection(self) -> Exception | None:
-        """All is sent: say so, and give a peer that is still sending time to read it.
+        return self._closeWriteConnection()
+
+    def _await_end(self) -> Exception | None:
+        """All is said: give a peer that is still sending time to read it.
 
         To close with its octets unread would reset the connection, and a reset may overtake our last words.
         """
-        self._closeWriteConnection()
         if self.at_eof:
             return error.ConnectionDone()
         self._on_readable = self._discard
         super().startReading()
-        self._linger = self._reactor.callLater(LINGER_S, self._drop, error.ConnectionDone())
+        self._be_patient(LINGER_S, lambda: self._drop(error.ConnectionDone()))
         return None
+
+    def _be_patient(self, limit_s: float, then: Callable[[], None]) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._patience = self._reactor.callLater(limit_s, then)
 
     def _discard(self) -> Exception | None:
         try:
@@ -365,22 +454,23 @@ class Stream(FileDescriptor):
         if not self.connected:
             return
         super().connectionLost(reason)
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         self._socket.close()
-        handshake, self._handshake = self._handshake, None
-        if handshake is not None:
-            handshake.errback(reason)
+        self._tls_ended(reason)
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
 
 
-def _send_close_notify(tls: ssl.SSLSocket) -> None:
-    """Send TLS's close_notify, and stay able to read.
+def _close_notify(tls: ssl.SSLSocket) -> bytes:
+    """TLS's close_notify, encrypted and yet to be sent; `tls` stays able to read.
 
     `SSLSocket.unwrap` also waits for the peer's own close_notify, and if it meets mail instead, that mail is lost: this
     is how proxies come to deliver nothing after a half-close. So the descriptor is lent another socket for the moment:
-    OpenSSL writes its alert there and finds nothing to read, and we pass the alert on.
+    OpenSSL writes its alert there and finds nothing to read. Empty if the session is broken already.
+
+    Raises:
+        OSError: no descriptor is left to lend.
     """
     lent, alert_side = socket.socketpair()
     with lent, alert_side:
@@ -397,5 +487,6 @@ def _send_close_notify(tls: ssl.SSLSocket) -> None:
                 os.dup2(kept, tls.fileno(), inheritable=False)
         finally:
             os.close(kept)
-        with suppress(OSError):
-            os.write(tls.fileno(), alert_side.recv(READ_OCTETS))
+        with suppress(BlockingIOError):
+            return alert_side.recv(READ_OCTETS)
+    return b""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine, Mapping
+import queue
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -27,6 +28,7 @@ from proxy.config.settings import Account, App, Cloud, Flow, Secret
 
 NOW_S = 1_800_000_000.0
 HOUR_S = 3600.0
+PATIENCE_S = 30
 TENANT_ID = "7d2f0c1e-3b64-4f5a-9c8e-51a0d3e6b742"
 
 T = TypeVar("T")
@@ -95,6 +97,25 @@ def result(deferred: Deferred[T]) -> T:
 
 def done(work: Coroutine[Deferred[object], object, T]) -> T:
     return result(running(work))
+
+
+class Inbox:
+    """A reactor's thread-safe half: results of threads are taken in the test's own thread."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], object]] = queue.Queue()
+
+    def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
+        self._calls.put(lambda: call(*arguments))
+
+    def wait(self, deferred: Deferred[T]) -> T:
+        got: list[T | Failure] = []
+        deferred.addBoth(got.append)
+        while not got:
+            self._calls.get(timeout=PATIENCE_S)()
+        if isinstance(got[0], Failure):
+            got[0].raiseException()
+        return got[0]
 
 
 class WallClock(Clock):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import datetime
 import logging
-import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure as TwistedFailure
 from twisted.python.threadpool import ThreadPool
 
 from proxy.accounts import microsoft as module
@@ -39,6 +36,7 @@ from proxy.config.settings import App, Certificate, Cloud, Flow, Secret
 from proxy.demo import browser
 from proxy.demo.doors import DEVICE_CODE, DISCOVERY, TOKEN
 from proxy.demo.identity import Failure, IdentityProvider
+from tests.accounts.fakes import Inbox
 
 PUBLIC = "11111111-1111-4111-8111-111111111111"
 WEB = "22222222-2222-4222-8222-222222222222"
@@ -47,28 +45,6 @@ CERTIFIED = "44444444-4444-4444-8444-444444444444"
 SECRET = "the~Secret~Value~of~forty~characters~ok1"
 ALICE = "alice@contoso.com"
 BACK = "http://localhost:51234"
-PATIENCE_S = 30
-
-T = TypeVar("T")
-
-
-class Inbox:
-    """A reactor's thread-safe half: results of threads are taken in the test's own thread."""
-
-    def __init__(self) -> None:
-        self._calls: queue.Queue[Callable[[], object]] = queue.Queue()
-
-    def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
-        self._calls.put(lambda: call(*arguments))
-
-    def wait(self, deferred: Deferred[T]) -> T:
-        got: list[T | TwistedFailure] = []
-        deferred.addBoth(got.append)
-        while not got:
-            self._calls.get(timeout=PATIENCE_S)()
-        if isinstance(got[0], TwistedFailure):
-            got[0].raiseException()
-        return got[0]
 
 
 @pytest.fixture

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.threadpool import ThreadPool
 
+from proxy.accounts.microsoft import Microsoft
 from proxy.accounts.outcomes import (
     AppMisconfigured,
     CodeFlow,
@@ -17,6 +23,8 @@ from proxy.accounts.outcomes import (
     SignInAgain,
     SignInError,
     StillPending,
+    TryLater,
+    sort_error,
 )
 from proxy.accounts.sign_in import (
     CODE_LIFE_S,
@@ -30,15 +38,21 @@ from proxy.accounts.sign_in import (
     pasted,
 )
 from proxy.accounts.states import AccountStates
+from proxy.accounts.store import SqliteStore, lock_state_folder
 from proxy.accounts.tokens import Tokens
-from proxy.config.settings import Account
-from proxy.login import Fault, LoginRefused
+from proxy.accounts.vault import Vault, read_key
+from proxy.config.settings import Account, App, KeySource
+from proxy.demo import browser
+from proxy.demo.identity import Failure as IdpFailure
+from proxy.demo.identity import IdentityProvider
+from proxy.login import Fault, LoginRefused, Refusal
 from tests.accounts.fakes import (
     ALICE,
     APP,
     DAEMON,
     NOW_S,
     FakeMicrosoft,
+    Inbox,
     MemoryStore,
     WallClock,
     account,
@@ -231,12 +245,50 @@ def test_a_sign_in_that_cannot_begin_speaks_to_a_person(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("app", "word"), [(replace(APP, enabled=False), "enabled: true"), (DAEMON, "Nobody needs to sign in")]
 )
-def test_an_app_without_sign_ins_is_not_asked(desk: Desk, app: object, word: str) -> None:
-    unfit = account(app=app)  # type: ignore[arg-type]
+def test_an_app_without_sign_ins_is_not_asked(desk: Desk, app: App, word: str) -> None:
+    unfit = account(app=app)
     for refused in (done(desk.sign_ins.begin_code(unfit, BACK)), done(desk.sign_ins.begin_device(unfit))):
         assert isinstance(refused, Refused)
         assert word in refused.remedy
     assert desk.microsoft.asked == []
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        later(),
+        TryLater(SignInError("service_unavailable", text="The sign-in service answered with HTTP 503.")),
+        sort_error({"error": "temporarily_unavailable", "error_codes": [90033]}),
+        sort_error({"error": "invalid_grant", "error_codes": [50196]}),
+        sort_error({"error": "odd"}),
+    ],
+)
+def test_a_person_who_waits_is_not_told_that_it_is_tried_again_by_itself(desk: Desk, outcome: TryLater) -> None:
+    begun = desk.begin_code()
+    desk.microsoft.code_flows.append(outcome)
+    for refused in (done(desk.sign_ins.begin_code(ALICE, BACK)), desk.finish_code(begun, outcome)):
+        assert isinstance(refused, Refused)
+        assert "tries again" not in f"{refused.text} {refused.remedy}"
+        assert "Start the sign-in again" in refused.remedy
+
+
+def test_an_error_at_the_redirect_is_explained_by_the_number_in_its_text(desk: Desk) -> None:
+    error = {"error": "access_denied", "error_description": "AADSTS90094: Admin consent is required. Trace ID: 1"}
+    refused = desk.finish_code(desk.begin_code(), sort_error(error))
+    assert isinstance(refused, Refused)
+    assert "only an administrator" in refused.text
+    assert f"{APP.authority}/v2.0/adminconsent?client_id={APP.application_id}" in refused.remedy
+
+
+def test_what_a_refused_login_says_follows_the_sign_ins_that_are_open(desk: Desk) -> None:
+    desk.begin_code()
+    assert "in the browser" in desk.refusal()
+    device = desk.begin_device()
+    assert device.address in desk.refusal()
+    device.cancel()
+    assert "in the browser" in desk.refusal()
+    desk.clock.advance(CODE_LIFE_S)
+    assert "mailferry sign-in alice@contoso.com" in desk.refusal()
 
 
 # --- the right person
@@ -250,6 +302,14 @@ def test_the_delegate_signs_in_for_a_shared_mailbox(desk: Desk) -> None:
     sales = account("sales", mailbox="sales@contoso.com", sign_in=ALICE.name)
     assert isinstance(desk.finish_code(desk.begin_code(sales), granted(1)), SignedIn)
     assert desk.token(sales) == "access-1"
+
+
+def test_neither_the_login_nor_the_mailbox_may_sign_in_for_another(desk: Desk) -> None:
+    """Accounts of one `sign_in` share its grant: whoever else signed in would open the others' mailboxes too."""
+    sales = account("desk@contoso.com", mailbox="sales@contoso.com", sign_in=ALICE.name)
+    for username in ("desk@contoso.com", "sales@contoso.com"):
+        assert isinstance(desk.finish_code(desk.begin_code(sales), granted(1, username=username)), Refused)
+    assert desk.state() == "sign_in_needed"
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -313,8 +373,9 @@ def test_what_a_person_pastes_is_read(text: str) -> None:
     assert pasted(text) == {"code": "a.b", "state": "s/1"}
 
 
-def test_what_holds_no_answer_is_empty() -> None:
-    assert pasted("") == pasted("http://localhost/") == pasted("what?") == {}
+@pytest.mark.parametrize("text", ["", "  ", "?", "http://localhost/", "what?", "http://[", "\x00"])
+def test_what_holds_no_answer_is_empty(text: str) -> None:
+    assert pasted(text) == {}
 
 
 # --- by device code
@@ -341,7 +402,8 @@ def test_polls_back_off_in_an_outage_and_go_on(desk: Desk) -> None:
     begun = desk.begin_device()
     for wait_s in (5, 10, 20, 40, MAX_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S):
         desk.poll(wait_s, later())
-    desk.poll(MAX_POLL_INTERVAL_S, granted(1))
+    desk.poll(MAX_POLL_INTERVAL_S, StillPending(INTERVAL_S))
+    desk.poll(INTERVAL_S, granted(1))  # the outage is over
     assert isinstance(result(begun.result()), SignedIn)
 
 
@@ -462,3 +524,91 @@ def test_no_code_or_token_is_printed_or_logged(desk: Desk, caplog: pytest.LogCap
     assert "another person signed in" in records
     for secret in (code.id, "state-secret", "nonce-secret", "the-code", "access-", "cache-", "USERCODE", "device-code"):
         assert secret not in printed
+
+
+# --- all together: the real msal, the stand-in sign-in service, a store on the disk
+
+
+def test_a_sign_in_on_the_real_msal_outlives_a_restart_an_outage_and_a_rotation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    inbox, pool, clock = Inbox(), ThreadPool(0, 2), WallClock()
+    clock.rightNow = time.time()
+    reactor = cast("IReactorFromThreads", inbox)
+    folder, key = lock_state_folder(tmp_path / "state"), tmp_path / "key"
+    vault = Vault(read_key(KeySource(key, created=True)))
+
+    async def open_office() -> tuple[SqliteStore, Tokens, SignIns]:
+        store = SqliteStore(folder, vault, reactor)
+        await store.open()
+        microsoft = Microsoft(pool, reactor)
+        tokens = Tokens(store, microsoft, clock, AccountStates(clock.seconds), now=clock.seconds)
+        await tokens.start([ALICE])
+        return store, tokens, SignIns(microsoft, tokens, clock)
+
+    def token(*, fresh: bool = False) -> str:
+        return inbox.wait(running(tokens.access(who, user=ALICE.name, fresh=fresh))).token
+
+    pool.start()
+    with IdentityProvider(tmp_path, single_use_refresh_tokens=True) as idp:
+        idp.add_person(ALICE.name)
+        idp.add_person(BOB.name)
+        idp.add_app(APP.application_id)
+        who = replace(ALICE, app=replace(APP, authority=idp.authority, own_authority=True, ca_file=idp.ca_file))
+        store, tokens, sign_ins = inbox.wait(running(open_office()))
+
+        def by_browser(person: str) -> SignedIn | Refused:
+            idp.sign_in_as(person)
+            begun = inbox.wait(running(sign_ins.begin_code(who, BACK)))
+            assert isinstance(begun, CodeSignIn)
+            final = browser.sign_in(begun.address, idp.ca_file).address
+            return inbox.wait(running(sign_ins.finish_code(begun.id, pasted(final))))
+
+        assert isinstance(by_browser(BOB.name), Refused)
+        assert by_browser(ALICE.name) == SignedIn(ALICE.name, ALICE.name)
+        seen = [token()]
+
+        inbox.wait(running(tokens.close()))
+        inbox.wait(store.close())
+        store, tokens, sign_ins = inbox.wait(running(open_office()))
+        assert token() == seen[0]
+
+        clock.advance(3000)  # ten minutes are left
+        logins = [running(tokens.access(who, user=ALICE.name)) for _ in range(50)]
+        renewed = {inbox.wait(login).token for login in logins}
+        assert len(renewed) == 1
+        assert renewed != {seen[0]}
+        assert idp.requests.count(("token", "refresh_token")) == 1
+        seen += renewed
+
+        clock.advance(400)  # this one was issued by the real clock, for an hour less those 3000 s
+        idp.fail(IdpFailure.UNAVAILABLE)
+        assert token() == seen[1]
+        idp.heal()
+        clock.advance(60)
+        seen.append(token())  # the refresh token, good for one use, was kept
+        assert idp.user_of(seen[2]) == ALICE.name
+
+        idp.revoke(ALICE.name)
+        with pytest.raises(LoginRefused) as caught:
+            token(fresh=True)
+        assert caught.value.refusal is Refusal.SIGN_IN_NEEDED
+
+        device = inbox.wait(running(sign_ins.begin_device(who)))
+        assert isinstance(device, DeviceSignIn)
+        idp.approve_device(device.code, ALICE.name)
+        clock.advance(5)
+        assert inbox.wait(device.result()) == SignedIn(ALICE.name, ALICE.name)
+        seen.append(token())
+        assert idp.user_of(seen[3]) == ALICE.name
+
+        inbox.wait(running(tokens.close()))
+        inbox.wait(store.close())
+    pool.stop()
+    folder.release()
+    logged = " ".join(f"{r.getMessage()} {getattr(r, 'fields', '')}" for r in caplog.records)
+    on_disk = b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
+    for secret in (*seen, device.code):
+        assert secret not in logged
+        assert secret.encode() not in on_disk

@@ -28,6 +28,12 @@ def refused(refusal: Refusal, fault: Fault = Fault.EXCHANGE) -> LoginRefused:
     return LoginRefused(refusal, f"because of {refusal.value}", fault=fault)
 
 
+def test_the_words_are_those_that_people_script_against() -> None:
+    """PRODUCT 4."""
+    words = "sign_in_needed signing_in connecting connected authentication_error connect_error disabled"
+    assert {state.value for state in State} == set(words.split())
+
+
 def test_before_anything_is_known_an_account_is_connecting(states: AccountStates) -> None:
     assert states.report(ALICE) == {
         "state": "connecting",
@@ -69,6 +75,18 @@ def test_a_sign_in_makes_an_earlier_login_old_news(states: AccountStates, clock:
     assert states.state(ALICE) is State.CONNECTING
     states.login_succeeded(ALICE)
     assert states.state(ALICE) is State.CONNECTED
+
+
+def test_a_sign_in_anew_does_so_even_if_the_grant_was_never_refused(states: AccountStates, clock: WallClock) -> None:
+    states.token_changed(ALICE.identity, GOOD)
+    states.login_failed(ALICE, refused(Refusal.REFUSED_UPSTREAM))
+    clock.advance(5)
+    states.token_changed(ALICE.identity, GOOD)  # a mere refresh
+    assert states.state(ALICE) is State.AUTHENTICATION_ERROR
+    states.signed_in(ALICE.identity)
+    assert states.state(ALICE) is State.CONNECTING
+    assert states.report(ALICE)["since"] == "2027-01-15T08:00:05Z"
+    assert states.report(ALICE)["last_error"] == "because of refused_upstream"
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,16 @@ def test_a_sign_in_makes_what_logins_met_before_old_news(office: Office) -> None
     assert office.state() == "connecting"
 
 
+def test_a_sign_in_ends_an_outage(expired: Office) -> None:
+    expired.access().addErrback(lambda failure: failure.trap(LoginRefused))
+    expired.microsoft.answer(later())
+    expired.sign_in(2)
+    assert expired.token() == "access-2"
+    complaint = expired.access(fresh=True)
+    expired.microsoft.answer(expired.granted(3))
+    assert result(complaint).token == "access-3"
+
+
 def test_after_a_sign_in_logins_work_at_once(expired: Office) -> None:
     expired.access().addErrback(lambda failure: failure.trap(LoginRefused))
     expired.microsoft.answer(again())
@@ -435,6 +445,57 @@ def test_a_disabled_app_is_not_asked_for(office: Office) -> None:
     refused = office.refused(replace(ALICE, app=replace(APP, enabled=False)))
     assert refused.refusal is Refusal.MISCONFIGURED
     assert "work" in refused.text
+
+
+def test_an_accounts_life_in_the_words_of_its_state(office: Office) -> None:
+    """PRODUCT 4, from one end to the other."""
+    done(office.tokens.start([ALICE]))
+    life = [office.state()]
+
+    def then(what: Outcome | Refusal | None) -> None:
+        """A login whose refresh, or whose session at Exchange, ends so."""
+        office.clock.advance(HOUR_S)
+        login = office.access()
+        if isinstance(what, Refusal):
+            office.microsoft.answer(office.granted(3))
+            result(login)
+            office.states.login_failed(ALICE, LoginRefused(what, "Exchange says no.", fault=Fault.EXCHANGE))
+        elif what is not None:
+            office.microsoft.answer(what)
+            office.states.login_failed(ALICE, refusal_of(login))
+        else:
+            office.microsoft.answer(office.granted(2))
+            result(login)
+            office.states.login_succeeded(ALICE)
+        life.append(office.state())
+
+    office.tokens.signing_in(ALICE, "soon")
+    life.append(office.state())
+    office.sign_in(1)
+    life.append(office.state())
+    then(None)
+    then(later())
+    then(None)
+    then(AppMisconfigured(SignInError("invalid_client", (7000222,))))
+    then(None)
+    then(Refusal.REFUSED_UPSTREAM)
+    then(again())
+    then(None)
+    life.append(office.state(replace(ALICE, app=replace(APP, enabled=False))))
+    assert life == [
+        "sign_in_needed",
+        "signing_in",
+        "connecting",
+        "connected",
+        "connect_error",
+        "connected",
+        "authentication_error",
+        "connected",
+        "authentication_error",
+        "sign_in_needed",
+        "connected",
+        "disabled",
+    ]
 
 
 # --- while a person signs in
@@ -587,7 +648,10 @@ def test_a_refusal_of_a_grant_that_another_process_has_renewed_is_none(expired: 
     other = Tokens(expired.store, expired.microsoft, expired.clock, expired.states, now=expired.clock.seconds)
     others, ours = running(other.access(ALICE, user=ALICE.mailbox)), expired.access()
     expired.microsoft.answer(expired.granted(2))
+    expired.store.holding = True
     expired.microsoft.answer(again())
+    assert not ours.called
+    expired.store.let_go()
     assert result(others).token == result(ours).token == "access-2"
     assert expired.state() == "connecting"
 

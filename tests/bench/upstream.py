@@ -65,12 +65,13 @@ class _Session:
         return tag, verb.upper(), arguments
 
     def _answer(self, tag: bytes, verb: bytes, arguments: bytes) -> bool:
-        """Answer one command; False after LOGOUT."""
+        """Answer one command, in one piece as Exchange does; False after LOGOUT."""
+        untagged = b""
         match verb:
             case b"CAPABILITY":
-                self._send(b"* CAPABILITY " + _CAPABILITIES + b"\r\n")
+                untagged = b"* CAPABILITY " + _CAPABILITIES + b"\r\n"
             case b"NAMESPACE":
-                self._send(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+                untagged = b'* NAMESPACE (("" "/")) NIL NIL\r\n'
             case b"AUTHENTICATE":
                 if b" " not in arguments:
                     self._send(b"+ \r\n")
@@ -79,18 +80,18 @@ class _Session:
                 return True
             case b"FETCH" | b"UID":
                 self._fetch(arguments)
+                untagged = b")\r\n"
             case b"APPEND":
                 self._append(arguments)
             case b"IDLE":
                 self._send(b"+ idling\r\n")
                 self._line()
             case b"LOGOUT":
-                self._send(b"* BYE\r\n" + tag + b" OK LOGOUT completed.\r\n")
-                return False
+                untagged = b"* BYE\r\n"
             case _:
                 pass
-        self._send(tag + b" OK " + verb + b" completed.\r\n")
-        return True
+        self._send(untagged + tag + b" OK " + verb + b" completed.\r\n")
+        return verb != b"LOGOUT"
 
     def _fetch(self, arguments: bytes) -> None:
         found = _PARTIAL.search(arguments)
@@ -99,7 +100,6 @@ class _Session:
         while left > 0:
             self._send(_PIECE[:left])
             left -= PIECE_OCTETS
-        self._send(b")\r\n")
 
     def _append(self, arguments: bytes) -> None:
         found = _LITERAL.search(arguments)

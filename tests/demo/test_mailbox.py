@@ -338,3 +338,83 @@ def test_what_is_sent_in_clear_behind_starttls_is_dropped(mailbox: PracticeMailb
     assert secure.recv(1000) == b"250 localhost Hello [127.0.0.1]\r\n"
     secure.close()
     wire.close()
+
+
+def test_smtp_offers_what_it_does(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    both = {"size", "pipelining", "enhancedstatuscodes", "8bitmime", "binarymime", "chunking", "smtputf8"}
+    with smtplib.SMTP("localhost", mailbox.ports["smtp"], timeout=PATIENCE_S) as client:
+        client.ehlo()
+        assert client.esmtp_features.keys() == both | {"starttls"}
+        client.starttls(context=tls)
+        client.ehlo()
+        assert client.esmtp_features.keys() == both | {"auth"}
+        assert client.esmtp_features["auth"].split() == ["XOAUTH2"]
+
+
+def test_a_message_in_chunks_arrives_octet_for_octet(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    chunks = [b"Subject: raw\r\n\r\n.\r\nQUIT\r\n", b"\0\n\xff", b""]
+    with smtp(mailbox, tls) as client:
+        log_in(client)
+        client.mail(ALICE, ["BODY=BINARYMIME"])
+        client.rcpt("x@example.com")
+        assert client.docmd("DATA")[0] == 503, "binary mail comes in chunks alone (RFC 3030 §3)"
+        answers = []
+        for n, chunk in enumerate(chunks, 1):
+            client.send(b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if n == len(chunks) else b"") + chunk)
+            answers.append(client.getreply()[0])
+        assert answers == [250, 250, 250]
+    with imap(mailbox, tls) as reader:
+        reader.select("INBOX")
+        ((_, data), _) = reader.fetch("4", "(BODY.PEEK[])")[1]  # type: ignore[misc]
+        assert isinstance(data, bytes)
+        received, _, rest = data.partition(b"\r\n")
+        assert received.startswith(b"Received: from [127.0.0.1]")
+        assert rest == b"".join(chunks)
+
+
+def test_chunks_without_an_envelope_are_read_and_refused(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    with smtp(mailbox, tls) as client:
+        log_in(client)
+        client.send(b"BDAT 6 LAST\r\nQUIT\r\n")
+        assert client.getreply()[0] == 503
+        assert client.noop()[0] == 250
+        client.mail(ALICE)
+        client.rcpt("x@example.com")
+        client.send(b"BDAT 2\r\nab")
+        assert client.getreply()[0] == 250
+        assert client.docmd("DATA")[0] == 503, "chunks and DATA do not mix (RFC 3030 §2)"
+        client.rset()
+        assert client.docmd("BDAT", "two")[0] == 501
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            client.noop()
+
+
+@pytest.mark.parametrize("how", ["size", "data", "bdat"])
+def test_smtp_takes_no_message_that_is_too_large(
+    mailbox: PracticeMailbox, tls: ssl.SSLContext, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.demo.smtp_server.MAX_MESSAGE_OCTETS", 1000)
+    body = b"x" * 998 + b"\r\n" + b"y\r\n"
+    with smtp(mailbox, tls) as client:
+        log_in(client)
+        if how == "size":
+            assert client.docmd(f"MAIL FROM:<{ALICE}> SIZE=1001")[0] == 552
+            return
+        client.docmd(f"MAIL FROM:<{ALICE}>")
+        client.rcpt("x@example.com")
+        if how == "data":
+            assert client.data(body)[0] == 552
+        else:
+            client.send(b"BDAT %d LAST\r\n" % len(body) + body)
+            assert client.getreply()[0] == 552
+        assert client.noop()[0] == 250
+
+
+@pytest.mark.parametrize("parameters", ["BODY=9BIT", "SIZE=big"])
+def test_smtp_refuses_parameters_that_it_cannot_read(
+    mailbox: PracticeMailbox, tls: ssl.SSLContext, parameters: str
+) -> None:
+    with smtp(mailbox, tls) as client:
+        log_in(client)
+        assert client.docmd(f"MAIL FROM:<{ALICE}> {parameters}")[0] == 501
+        assert client.docmd(f"MAIL FROM:<{ALICE}> SMTPUTF8 BODY=8bitmime SIZE=20")[0] == 250

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +15,6 @@ A_DAY_S = 86_400.0
 @pytest.fixture
 def reactor() -> Iterator[TurningReactor]:
     """After the test all peers leave and a day passes: whatever is open then is a leak, whatever was raised is an error."""
-    gc.collect()
     with no_descriptor_left():
         turning = TurningReactor()
         yield turning
@@ -25,7 +23,6 @@ def reactor() -> Iterator[TurningReactor]:
         turning.pass_time(A_DAY_S)
         left = [*turning.getReaders(), *turning.getWriters()]
         turning.close()
-        gc.collect()
         assert not left, f"still watched: {left}"
     assert not turning.failures, "raised in the reactor; a test that expects it clears it"
 

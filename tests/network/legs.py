@@ -83,12 +83,15 @@ def leg(
     certificate: LocalCertificate,
     mode: Mode = PLAIN,
     *,
-    kind: str = "tcp",
+    kind: str = "",
     buffer_octets: int | None = None,
     recorder: Recorder | None = None,
 ) -> Leg:
-    """Connected, the handshake done, the recorder on it."""
-    near, far = socket_pair(kind, buffer_octets=buffer_octets)
+    """Connected, the handshake done, the recorder on it.
+
+    Small buffers come with Unix sockets: TCP with them waits for its timers, in real time.
+    """
+    near, far = socket_pair(kind or ("unix" if buffer_octets else "tcp"), buffer_octets=buffer_octets)
     stream, peer = Stream(near, reactor), Peer(far, reactor)
     recorder = recorder or Recorder()
     stream.open(recorder)

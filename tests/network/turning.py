@@ -367,7 +367,8 @@ class Peer:
         if self.tls is None:
             self.got += data or b""
             return
-        self._incoming.write(data or b"")
+        if data:
+            self._incoming.write(data)
         if not self._shake_hands() or self.at_eof:
             return
         try:
