@@ -171,7 +171,7 @@ class Connection(Generic[DialogueT]):
         self.abort()
 
 
-def _tls_trouble(error: BaseException) -> str:
+def _tls_trouble(error: BaseException | None) -> str:
     """Why a handshake failed, without OpenSSL's file names and numbers."""
     match error:
         case ssl.SSLCertVerificationError(verify_message=message):
