@@ -25,16 +25,30 @@ INITS = [module for module in MODULES if module.endswith("__init__.py")]
 
 TESTED_TOGETHER = {
     "end_to_end/ferry.py": ("__main__.py",),  # starts everything with it
+    "end_to_end/test_journey.py": (
+        "app/cli.py",
+        "app/commands.py",
+        "app/control.py",
+        "app/counter.py",
+        "app/desk.py",
+        "app/lookup.py",
+        "app/office.py",
+        "app/redirect.py",
+        "app/signing_in.py",
+        "app/terminal.py",
+    ),
+    "end_to_end/test_daemon.py": ("app/daemon.py",),
+    "systemd/test_unit.py": ("app/notify.py",),
     "demo/test_identity.py": ("demo/directory.py", "demo/doors.py", "demo/grants.py"),
+    "demo/test_journey.py": ("demo/guide.py", "demo/program.py", "demo/round_trip.py"),
     "demo/test_mailbox.py": (
         "demo/conversation.py",
         "demo/imap_fetch.py",
         "demo/imap_server.py",
-        "demo/imap_words.py",
         "demo/pop3_server.py",
-        "demo/post_office.py",
         "demo/smtp_server.py",
     ),
+    "protocols/test_smtp.py": ("protocols/smtp_upstream.py",),
 }
 """Modules that are tested from outside, through the one they serve; by the test that does it."""
 

@@ -208,7 +208,7 @@ class SignIns:
         """What a login refused now should say; without the code, since refusals stand in the log."""
         hint = None
         if account.identity in self._devices:
-            hint = f"enter the code that mailferry showed at {self._devices[account.identity].address}"
+            hint = f"enter the code that mailferry showed, at {self._devices[account.identity].address}"
         elif any(opened.account.identity == account.identity for opened in self._codes.values()):
             hint = "finish it in the browser"
         self._tokens.signing_in(account, hint)

@@ -53,7 +53,10 @@ class _Direction:
         self._source.startReading()
         self.octets += len(early)
         self._sink.write(early)  # pauses the source until it is gone
-        if self._source.at_eof:
+
+    def end_if_at_eof(self) -> None:
+        """What a source said before its end has been read during the login."""
+        if self._source.at_eof and not self.ended:
             self._end()
 
     def pump(self) -> Exception | None:
@@ -122,6 +125,8 @@ class Relay:
         self._watch(self._idle_limit_s)
         self._down.start(to_client)
         self._up.start(to_upstream)
+        self._up.end_if_at_eof()
+        self._down.end_if_at_eof()
         return self._done
 
     def close(self, reason: str) -> None:

@@ -267,6 +267,8 @@ class Emailproxy(Peer):
         print(f"installing {EMAILPROXY} into {VENV.name}/ ...", file=sys.stderr)
         pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         commands = ([sys.executable, "-m", "venv", str(VENV)], [*pip, EMAILPROXY])
+        VENV.mkdir(exist_ok=True)
+        (VENV / ".gitignore").write_text("*\n")
         return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
 
     def doors(self) -> dict[str, Door]:

@@ -1,15 +1,46 @@
-"""The harbour's ports."""
+"""The harbour's parts that need no daemon; the whole is in `test_journey.py`."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
-from proxy.demo.harbour import free_ports
+import pytest
+
+from proxy.config import read
+from proxy.demo.departure import Departure
+from proxy.demo.harbour import Harbour, free_ports
+
+NAMES = ("imap", "pop3", "smtp")
 
 
-def test_free_ports_can_be_had_on_both_families() -> None:
-    ports = free_ports(("imap", "pop3", "smtp"))
-    assert list(ports) == ["imap", "pop3", "smtp"]
-    assert len(set(ports.values())) == 3
+def test_free_ports_are_free_on_both_families() -> None:
+    ports = free_ports(NAMES)
+    assert tuple(ports) == NAMES
     for port in ports.values():
-        socket.create_server(("127.0.0.1", port)).close()
+        with socket.create_server(("127.0.0.1", port)), socket.create_server(("::1", port), family=socket.AF_INET6):
+            pass
+
+
+def test_its_configuration_is_a_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Departure() as departure, Harbour(departure) as harbour:
+        harbour.open_sign_in_service()
+        harbour.open_mailbox()
+        harbour.write_configuration()
+        loaded = read(harbour.config_file, {})
+        assert loaded.findings == ()
+        assert {each.protocol: each.port for each in loaded.config.listeners} == harbour.ports
+        assert harbour.folder in loaded.config.state_dir.parents
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_letter_is_as_the_wire_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Departure() as departure, Harbour(departure) as harbour:
+        harbour.open_sign_in_service()
+        harbour.open_mailbox()
+        harbour.write_configuration()
+        letter = harbour.letter_file.read_bytes()
+    assert letter.startswith(b"From: alice@practice.example\r\n")
+    assert letter.count(b"\n") == letter.count(b"\r\n")

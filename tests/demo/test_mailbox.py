@@ -313,21 +313,6 @@ def test_smtp_speaks_as_exchange(mailbox: PracticeMailbox, tls: ssl.SSLContext) 
             client.send_message(note(sender=BOB))
 
 
-def test_a_binary_message_comes_in_chunks(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
-    with smtp(mailbox, tls) as client:
-        log_in(client)
-        client.docmd("MAIL", f"FROM:<{ALICE}> BODY=BINARYMIME")
-        client.rcpt("x@example.com")
-        assert client.docmd("DATA")[0] == 503  # RFC 3030 §3
-        for chunk, last in ((b"Subject: bits\r\n\r\n", ""), (b".\r\n\x00\xff", " LAST")):
-            client.send(b"BDAT %d%s\r\n%s" % (len(chunk), last.encode(), chunk))
-            assert client.getreply()[0] == 250
-    with imap(mailbox, tls) as reader:
-        reader.select("INBOX")
-        ((_, text), _) = reader.fetch("4", "(BODY.PEEK[TEXT])")[1]  # type: ignore[misc]
-        assert text == b".\r\n\x00\xff"
-
-
 def test_what_is_sent_in_clear_behind_starttls_is_dropped(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
     wire = Wire(mailbox.ports["smtp"], None)
     wire.read()
@@ -418,3 +403,32 @@ def test_smtp_refuses_parameters_that_it_cannot_read(
         log_in(client)
         assert client.docmd(f"MAIL FROM:<{ALICE}> {parameters}")[0] == 501
         assert client.docmd(f"MAIL FROM:<{ALICE}> SMTPUTF8 BODY=8bitmime SIZE=20")[0] == 250
+
+
+def test_pop3_in_full(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    pop = poplib.POP3_SSL("localhost", mailbox.ports["pop3"], context=tls, timeout=PATIENCE_S)
+    assert pop.capa() == {"TOP": [], "UIDL": [], "SASL": ["XOAUTH2"], "USER": []}
+    pop._shortcmd("AUTH XOAUTH2")  # type: ignore[attr-defined]
+    pop._shortcmd(base64.b64encode(xoauth2().encode()).decode())  # type: ignore[attr-defined]
+    count, octets = pop.stat()
+    sizes = [int(line.split()[1]) for line in pop.list()[1]]
+    assert (len(sizes), sum(sizes)) == (count, octets)
+    assert pop._shortcmd("LIST 2") == f"+OK 2 {sizes[1]}".encode()  # type: ignore[attr-defined]
+    assert pop.uidl(2) == b"+OK " + pop.uidl()[1][1]
+    assert pop.capa()["TOP"] == []
+    pop.dele(1)
+    assert [line.split()[0] for line in pop.list()[1]] == [b"2", b"3"]
+    pop.rset()
+    assert pop.stat() == (count, octets)
+    assert pop.noop() == b"+OK"
+    with pytest.raises(poplib.error_proto, match="Protocol error"):
+        pop._shortcmd("XTND")  # type: ignore[attr-defined]
+    pop.dele(1)
+    pop.close()
+    with imap(mailbox, tls) as reader:
+        assert reader.select("INBOX") == ("OK", [b"3"]), "without QUIT nothing is deleted (RFC 1939 §6)"
+
+
+def test_pop3_may_be_left_before_login(mailbox: PracticeMailbox, tls: ssl.SSLContext) -> None:
+    pop = poplib.POP3_SSL("localhost", mailbox.ports["pop3"], context=tls, timeout=PATIENCE_S)
+    assert pop.quit() == b"+OK Microsoft Exchange Server POP3 server signing off."

@@ -7,24 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.demo.certificates import LocalCertificate, local_certificate
-from tests.network.turning import TurningReactor, no_descriptor_left
-
-A_DAY_S = 86_400.0
+from tests.network.turning import TurningReactor, turning_reactor
 
 
 @pytest.fixture
 def reactor() -> Iterator[TurningReactor]:
-    """After the test all peers leave and a day passes: whatever is open then is a leak, whatever was raised is an error."""
-    with no_descriptor_left():
-        turning = TurningReactor()
+    """See `turning_reactor`: it also checks what the test leaves behind."""
+    with turning_reactor() as turning:
         yield turning
-        for peer in turning.peers:
-            peer.close()
-        turning.pass_time(A_DAY_S)
-        left = [*turning.getReaders(), *turning.getWriters()]
-        turning.close()
-        assert not left, f"still watched: {left}"
-    assert not turning.failures, "raised in the reactor; a test that expects it clears it"
 
 
 @pytest.fixture(scope="session")

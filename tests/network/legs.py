@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import warnings
 from dataclasses import dataclass, field
+from typing import cast
 
 from twisted.python.failure import Failure
 
@@ -43,6 +44,7 @@ class Recorder:
 
     def makeConnection(self, transport: Stream) -> None:
         self.stream = transport
+        cast("TurningReactor", transport.reactor).at_end.append(transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
         assert not self.lost

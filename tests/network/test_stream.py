@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 import ssl
@@ -277,6 +278,8 @@ def test_a_name_that_cannot_be_a_server_is_an_error(
     client = contexts(certificate, None)[1]
     up = watch(way.stream.start_tls(client, server_hostname=name))
     assert refused_handshake(way, reactor, up).check(ValueError, ssl.SSLError)
+    up.clear()
+    gc.collect()  # `ssl` leaves the socket to the exception's traceback
 
 
 @pytest.mark.parametrize("ending", ["abortConnection", "loseConnection"])
@@ -494,14 +497,16 @@ def test_a_write_that_wants_to_read_is_tried_again_after_the_peers_end(reactor: 
     reactor.turn_until(lambda: way.peer.got)
 
 
+@plain_and_tls
 def test_a_send_now_that_would_block_leaves_the_rest_to_its_caller(
-    reactor: TurningReactor, certificate: LocalCertificate
+    reactor: TurningReactor, certificate: LocalCertificate, mode: Mode
 ) -> None:
-    way = leg(reactor, certificate, FRONT_TLS, buffer_octets=4 * READ_OCTETS)
+    """OpenSSL has sent many records then, and says so only when it is given the same octets again."""
+    way = leg(reactor, certificate, mode, buffer_octets=4 * READ_OCTETS)
     way.peer.stalled = True
     data = octets(MIB)
     sent = way.stream.send_now(memoryview(data))
-    assert 0 < sent < MIB
+    assert sent < MIB
     assert way.stream.unsent() == 0
     way.stream.write(data[sent:])
     assert way.stream.send_now(memoryview(b"too early")) == 0

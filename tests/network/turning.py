@@ -40,6 +40,7 @@ T = TypeVar("T")
 MAX_TURNS = 20_000  # far beyond what any test needs: something hangs
 KERNEL_WAIT_S = 0.002  # one look at sockets when nothing was ready; loopback needs less
 PEER_READ_OCTETS = 65_536
+A_DAY_S = 86_400.0
 
 
 class Hangs(AssertionError):
@@ -57,6 +58,8 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
         self._writers: dict[IWriteDescriptor, int] = {}
         self.resolver = FakeResolver()
         self.peers: list[Peer] = []
+        self.at_end: list[Callable[[], None]] = []
+        """What a test's own stand-ins do when it is over; what the program opens, it must close by itself."""
         self.failures: list[Exception] = []
         """What descriptors and delayed calls have raised; Twisted would log it."""
 
@@ -437,3 +440,23 @@ def no_descriptor_left() -> Iterator[None]:
     yield
     left = {one for one in open_descriptors() - before if "socket:" in one or "pipe:" in one}
     assert not left, f"descriptors left open: {left}"
+
+
+@contextmanager
+def turning_reactor() -> Iterator[TurningReactor]:
+    """A reactor, and at its end a look at what is left.
+
+    All peers leave and a day passes: whatever is open then is a leak, and whatever was raised is an error.
+    """
+    with no_descriptor_left():
+        turning = TurningReactor()
+        yield turning
+        for end in turning.at_end:
+            end()
+        for peer in turning.peers:
+            peer.close()
+        turning.pass_time(A_DAY_S)
+        left = [*turning.getReaders(), *turning.getWriters()]
+        turning.close()
+        assert not left, f"still watched: {left}"
+    assert not turning.failures, f"raised in the reactor, and not expected by the test: {turning.failures}"

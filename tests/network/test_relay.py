@@ -1,0 +1,495 @@
+"""The relay: every octet arrives unaltered and in order, memory stays flat, and every end is passed on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from proxy.demo.certificates import LocalCertificate
+from proxy.network.relay import BUFFER_OCTETS, HALF_CLOSED_LIMIT_S, Relay, Relayed
+from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S
+from tests.network.legs import FRONT_TLS, PLAIN, TLS_MODES, UPSTREAM_TLS, Leg, Mode, leg
+from tests.network.turning import Peer, TurningReactor, turning_reactor, watch
+
+MIB = 1 << 20
+SMALL_BUFFER = 65_536
+IDLE_LIMIT_S = 1860
+
+LEGS = [(PLAIN, PLAIN), (PLAIN, UPSTREAM_TLS), (FRONT_TLS, UPSTREAM_TLS), (TLS_MODES[0], TLS_MODES[1])]
+every_pair = pytest.mark.parametrize("modes", LEGS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+
+
+def octets(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+@dataclass
+class Relaying:
+    """A relay between a mail program and a server, both played by the test."""
+
+    client: Leg
+    upstream: Leg
+    relay: Relay
+    done: Deferred[Relayed]
+    outcome: list[Relayed | Failure]
+
+    @property
+    def program(self) -> Peer:
+        return self.client.peer
+
+    @property
+    def server(self) -> Peer:
+        return self.upstream.peer
+
+    @property
+    def relayed(self) -> Relayed:
+        assert len(self.outcome) == 1
+        assert isinstance(self.outcome[0], Relayed)
+        return self.outcome[0]
+
+
+def legs(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    modes: tuple[Mode, Mode],
+    buffer_octets: int | None = SMALL_BUFFER,
+) -> tuple[Leg, Leg]:
+    client, upstream = (leg(reactor, certificate, mode, buffer_octets=buffer_octets) for mode in modes)
+    reactor.at_end.clear()  # the relay must end them by itself
+    return client, upstream
+
+
+def join(
+    reactor: TurningReactor,
+    client: Leg,
+    upstream: Leg,
+    *,
+    to_upstream: bytes = b"",
+    to_client: bytes = b"",
+    idle_limit_s: float = IDLE_LIMIT_S,
+) -> Relaying:
+    relay = Relay(client.stream, upstream.stream, idle_limit_s=idle_limit_s, clock=reactor)
+    done = relay.run(to_upstream=to_upstream, to_client=to_client)
+    return Relaying(client, upstream, relay, done, watch(done))
+
+
+def relaying(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    modes: tuple[Mode, Mode] = (PLAIN, UPSTREAM_TLS),
+    buffer_octets: int | None = SMALL_BUFFER,
+) -> Relaying:
+    return join(reactor, *legs(reactor, certificate, modes, buffer_octets))
+
+
+# --- unaltered
+
+
+@every_pair
+def test_octets_pass_both_ways_at_once(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    up, down = octets(2 * MIB), octets(3 * MIB, 2)
+    way.program.say(up)
+    way.server.say(down)
+    reactor.turn_until(lambda: len(way.server.got) == len(up) and len(way.program.got) == len(down))
+    assert way.server.got == up
+    assert way.program.got == down
+    way.program.close_write()
+    way.server.close_write()
+    reactor.turn_until(lambda: way.outcome)
+    assert (way.relayed.octets_up, way.relayed.octets_down) == (len(up), len(down))
+
+
+SIZES = st.one_of(st.integers(1, 200), st.integers(16_000, 17_000), st.integers(1, 400_000))
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["up", "down", "stall program", "stall server", "go on", "turn"]), SIZES), max_size=25
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(modes=st.sampled_from(LEGS), steps=STEPS, ending=st.sampled_from(["program", "server"]))
+def test_whatever_is_said_in_whatever_pieces_arrives(
+    certificate: LocalCertificate, modes: tuple[Mode, Mode], steps: list[tuple[str, int]], ending: str
+) -> None:
+    source = random.Random(1)
+    up, down = bytearray(), bytearray()
+    with turning_reactor() as reactor:
+        way = relaying(reactor, certificate, modes, buffer_octets=None)
+        for what, size in steps:
+            match what:
+                case "up":
+                    up += (said := source.randbytes(size))
+                    way.program.say(said)
+                case "down":
+                    down += (said := source.randbytes(size))
+                    way.server.say(said)
+                case "stall program":
+                    way.program.stalled = True
+                case "stall server":
+                    way.server.stalled = True
+                case "go on":
+                    way.program.stalled = way.server.stalled = False
+                case _:
+                    reactor.turn(size % 20)
+            assert way.client.stream.unsent() <= BUFFER_OCTETS
+            assert way.upstream.stream.unsent() <= BUFFER_OCTETS
+        way.program.stalled = way.server.stalled = False
+        if ending == "server":
+            reactor.turn_until(lambda: len(way.server.got) == len(up))
+            way.server.close_write()
+        else:
+            way.program.close_write()
+            reactor.turn_until(lambda: way.server.at_eof)
+            way.server.close_write()
+        reactor.turn_until(lambda: way.outcome and way.program.at_eof)
+        assert way.server.got == up
+        assert way.program.got == down
+        assert not (way.server.truncated or way.program.truncated)
+        assert (way.relayed.octets_up, way.relayed.octets_down) == (len(up), len(down))
+
+
+@every_pair
+def test_what_was_read_behind_the_login_goes_first(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    client, upstream = legs(reactor, certificate, modes)
+    client.stream.pauseProducing()
+    upstream.stream.pauseProducing()
+    client.peer.say(b"c IDLE\r\n")
+    upstream.peer.say(b"* 2 EXISTS\r\n")
+    reactor.settle()
+    way = join(reactor, client, upstream, to_upstream=b"b SELECT INBOX\r\n", to_client=b"* 1 EXISTS\r\n")
+    reactor.settle()
+    assert way.server.got == b"b SELECT INBOX\r\nc IDLE\r\n"
+    assert way.program.got == b"* 1 EXISTS\r\n* 2 EXISTS\r\n"
+    way.server.close_write()
+    reactor.pass_time(LINGER_S)
+    assert (way.relayed.octets_up, way.relayed.octets_down) == (24, 24)
+
+
+def test_early_octets_wait_behind_what_the_login_has_not_delivered_yet(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    client, upstream = legs(reactor, certificate, (PLAIN, PLAIN))
+    client.peer.stalled = True
+    greetings = octets(MIB)
+    client.stream.write(greetings)
+    assert client.stream.unsent()
+    way = join(reactor, client, upstream, to_client=b"early")
+    way.server.say(b" late")
+    reactor.settle()
+    way.program.stalled = False
+    reactor.turn_until(lambda: way.program.got.endswith(b"late"))
+    assert way.program.got == greetings + b"early late"
+
+
+# --- memory and fairness
+
+
+@every_pair
+def test_a_stalled_program_keeps_one_buffer_of_an_eager_upstream(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    answer = octets(8 * MIB)
+    way.program.stalled = True
+    way.server.say(answer)
+    reactor.settle()
+    assert 0 < way.client.stream.unsent() <= BUFFER_OCTETS
+    assert len(answer) - way.server.unsaid < BUFFER_OCTETS + MIB  # the rest is in the kernel's hands
+    assert way.upstream.stream not in reactor.getReaders()
+    assert way.client.stream in reactor.getWriters()
+    way.program.stalled = False
+    reactor.turn_until(lambda: len(way.program.got) == len(answer))
+    assert way.program.got == answer
+
+
+@every_pair
+def test_a_stalled_upstream_keeps_one_buffer_of_an_eager_program(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    message = octets(8 * MIB)
+    way.server.stalled = True
+    way.program.say(message)
+    reactor.settle()
+    assert 0 < way.upstream.stream.unsent() <= BUFFER_OCTETS
+    assert len(message) - way.program.unsaid < BUFFER_OCTETS + MIB
+    way.server.say(b"* OK still here\r\n")  # the other direction goes on
+    reactor.turn_until(lambda: way.program.got)
+    way.server.stalled = False
+    reactor.turn_until(lambda: len(way.server.got) == len(message))
+    assert way.server.got == message
+
+
+def test_a_stalled_relay_costs_no_turns(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = relaying(reactor, certificate)
+    way.program.stalled = True
+    way.server.say(octets(4 * MIB))
+    reactor.settle()  # would not come to rest if a socket were looked at for nothing
+    assert way.client.stream.unsent()
+
+
+@pytest.mark.parametrize("modes", [(PLAIN, PLAIN), (PLAIN, UPSTREAM_TLS)], ids=["plain", "tls"])
+def test_a_turn_moves_one_buffer_at_most(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    """So that a fast session does not starve the others."""
+    way = relaying(reactor, certificate, modes, buffer_octets=4 * MIB)
+    way.server.say(octets(8 * MIB))
+    moved = [0]
+    largest = 0
+    while moved[-1] < 8 * MIB:
+        reactor.turn()
+        moved.append(len(way.program.got) + way.client.stream.unsent())
+        largest = max(largest, moved[-1] - moved[-2])
+    # what the program has read of the kernel's buffer came in earlier turns: count the relay's own
+    assert largest <= BUFFER_OCTETS
+
+
+# --- ends
+
+
+@every_pair
+def test_after_the_programs_half_close_the_whole_answer_is_delivered(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    way.program.say(b"a FETCH 1:* BODY[]\r\n")
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    assert way.server.got == b"a FETCH 1:* BODY[]\r\n"
+    assert not way.server.truncated
+    answer = octets(4 * MIB)
+    way.server.say(answer)
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == answer
+    assert not way.program.truncated
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed == Relayed(20, len(answer), "client closed")
+
+
+@every_pair
+def test_a_half_close_in_the_middle_of_the_answer_loses_nothing(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    answer = octets(4 * MIB)
+    way.server.say(answer)
+    reactor.turn_until(lambda: len(way.program.got) > MIB)
+    way.program.stalled = True
+    reactor.settle()
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    way.program.stalled = False
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == answer
+
+
+@every_pair
+def test_a_program_that_half_closed_before_the_relay_gets_its_answer(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    client, upstream = legs(reactor, certificate, modes)
+    client.peer.say(b"b NOOP\r\n")
+    client.peer.close_write()
+    reactor.turn_until(lambda: client.recorder.ends)
+    way = join(reactor, client, upstream, to_upstream=bytes(client.recorder.got))
+    reactor.turn_until(lambda: way.server.at_eof)
+    assert way.server.got == b"b NOOP\r\n"
+    way.server.say(b"b OK\r\n")
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"b OK\r\n"
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed == Relayed(8, 6, "client closed")
+
+
+@every_pair
+def test_an_upstream_that_ended_before_the_relay_is_passed_on(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    client, upstream = legs(reactor, certificate, modes)
+    upstream.peer.close_write()
+    reactor.turn_until(lambda: upstream.recorder.ends)
+    way = join(reactor, client, upstream, to_upstream=octets(MIB), to_client=b"* BYE\r\n")
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"* BYE\r\n"
+    reactor.turn_until(lambda: len(way.server.got) == MIB)
+    way.program.close()
+    reactor.pass_time(LINGER_S)
+    assert way.relayed.reason == "upstream closed"
+
+
+@every_pair
+def test_upstreams_end_reaches_a_slow_program_behind_all_that_was_said(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    way.program.stalled = True
+    answer = octets(700_000)
+    way.server.say(answer)
+    way.server.close_write()
+    reactor.settle()
+    assert not way.outcome
+    way.program.stalled = False
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == answer
+    assert not way.program.truncated
+    way.program.close()
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed == Relayed(0, len(answer), "upstream closed")
+
+
+@pytest.mark.parametrize("leaves", [Peer.close, Peer.reset], ids=["close", "reset"])
+@pytest.mark.parametrize("modes", LEGS[:3], ids=str)
+def test_a_program_that_is_gone_ends_upstream(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode], leaves: Callable[[Peer], None]
+) -> None:
+    way = relaying(reactor, certificate, modes, buffer_octets=None)
+    way.program.stalled = True
+    way.server.say(octets(16 * MIB))
+    reactor.settle()
+    leaves(way.program)
+    reactor.turn_until(lambda: way.outcome, waiting_for="the end of the session")
+    assert way.relayed.reason == "client lost"
+    assert way.upstream.stream.fileno() == way.client.stream.fileno() == -1
+
+
+def test_an_upstream_that_resets_still_leaves_what_it_said(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = relaying(reactor, certificate, (PLAIN, PLAIN), buffer_octets=None)
+    way.program.stalled = True
+    way.server.say(bytes(16 * MIB))
+    reactor.settle()
+    came = way.client.stream.unsent()
+    assert came
+    way.server.reset()
+    reactor.settle()
+    way.program.say(b"x")
+    reactor.settle()
+    way.program.stalled = False
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert len(way.program.got) >= came
+    assert way.program.lost is None
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed.octets_down == len(way.program.got)
+
+
+def test_an_upstream_that_leaves_while_the_program_speaks_has_its_last_words_delivered(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = relaying(reactor, certificate, (PLAIN, PLAIN), buffer_octets=None)
+    way.server.say(b"* BYE Session closed\r\n")
+    way.server.pump()
+    way.server.close()
+    way.program.say(b"a NOOP\r\n")
+    way.program.pump()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"* BYE Session closed\r\n"
+    assert way.program.lost is None
+
+
+# --- limits
+
+
+def test_silence_both_ways_ends_the_session(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = relaying(reactor, certificate)
+    reactor.pass_time(IDLE_LIMIT_S - 1)
+    assert not way.outcome
+    reactor.pass_time(1 + LINGER_S)
+    assert way.program.at_eof
+    assert way.server.at_eof
+    assert way.relayed.reason == "idle"
+
+
+@pytest.mark.parametrize("speaker", ["program", "server"])
+def test_an_octet_either_way_keeps_the_session(
+    reactor: TurningReactor, certificate: LocalCertificate, speaker: str
+) -> None:
+    way = relaying(reactor, certificate)
+    for _ in range(5):
+        reactor.pass_time(IDLE_LIMIT_S - 1)
+        getattr(way, speaker).say(b"x")
+        reactor.settle()
+    assert not way.outcome
+    reactor.pass_time(2 * IDLE_LIMIT_S + LINGER_S)
+    assert way.relayed.reason == "idle"
+
+
+def test_an_idle_session_whose_program_takes_nothing_is_cut(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = relaying(reactor, certificate)
+    way.program.stalled = True
+    way.server.say(octets(4 * MIB))
+    reactor.settle()
+    reactor.pass_time(2 * IDLE_LIMIT_S)
+    assert way.relayed.reason == "idle"
+
+
+def test_after_a_half_close_silence_ends_sooner(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = relaying(reactor, certificate)
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    for _ in range(4):
+        reactor.pass_time(HALF_CLOSED_LIMIT_S - 1)
+        way.server.say(b"x")
+        reactor.settle()
+    assert not way.outcome
+    reactor.pass_time(2 * HALF_CLOSED_LIMIT_S + LINGER_S)
+    assert way.relayed == Relayed(0, 4, "client closed")
+    assert way.program.got == b"xxxx"
+
+
+def test_closing_delivers_what_is_kept(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = relaying(reactor, certificate)
+    way.program.stalled = True
+    way.server.say(octets(4 * MIB))
+    reactor.settle()
+    way.relay.close("stopping")
+    reactor.settle()
+    way.program.stalled = False
+    reactor.turn_until(lambda: way.program.at_eof)
+    way.program.close()
+    way.server.close()
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed.reason == "stopping"
+    assert len(way.program.got) == way.relayed.octets_down
+
+
+def test_closing_ends_though_nobody_takes_or_says_anything(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = relaying(reactor, certificate)
+    way.program.stalled = way.server.stalled = True
+    way.server.say(octets(4 * MIB))
+    way.program.say(octets(4 * MIB))
+    reactor.settle()
+    way.relay.close("stopping")
+    reactor.pass_time(2 * DELIVERY_LIMIT_S)
+    assert way.relayed.reason == "stopping"
+    assert not reactor.getDelayedCalls()
+
+
+def test_cancelling_ends_both_at_once(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    client, upstream = legs(reactor, certificate, (PLAIN, UPSTREAM_TLS))
+    way = join(reactor, client, upstream)
+    way.done.cancel()
+    assert client.stream.fileno() == upstream.stream.fileno() == -1
+    assert isinstance(way.outcome[0], Relayed | Failure)
+    if isinstance(way.outcome[0], Failure):
+        assert way.outcome[0].check(CancelledError)
+    assert not reactor.getDelayedCalls()
