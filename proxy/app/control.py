@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IAddress, IReactorUNIX
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
+from proxy.accounts.store import StoreError
 from proxy.app.desk import Answer, DeskError
 from proxy.log import Log
 from proxy.login import LoginRefused
@@ -53,8 +54,8 @@ class _Request(LineOnlyReceiver):
             answer: Answer = {"answer": await self._ask(request["verb"], request["arguments"])}
         except DeskError as error:
             answer = {"error": error.text, "exit_code": error.exit_code}
-        except LoginRefused as refused:
-            answer = {"error": refused.text, "exit_code": 1}
+        except (LoginRefused, StoreError) as error:
+            answer = {"error": error.text, "exit_code": 1}
         except (ValueError, KeyError, TypeError):
             answer = {"error": "The daemon could not read the request.", "exit_code": 2}
         except Exception as error:

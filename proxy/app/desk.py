@@ -91,6 +91,7 @@ class Desk:
     async def check_app_only(self, login: str) -> Answer:
         """Have the app itself ask for a token: there is nobody to sign in."""
         account = self._account(login)
+        self._office.tokens.try_again(account)  # a person asks: what was refused a while ago may be mended
         await self._office.tokens.access(account, user=account.mailbox, fresh=True)
         return {"signed_in": account.app.name}
 

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from proxy.accounts.microsoft import Microsoft
+from proxy.accounts.microsoft import POOL_THREADS, Microsoft
 from proxy.accounts.passdb import MAX_HASHES_AT_ONCE, PassDb
 from proxy.accounts.sign_in import SignIns
 from proxy.accounts.states import AccountStates
@@ -22,8 +22,6 @@ from proxy.accounts.tokens import Tokens
 from proxy.accounts.vault import Vault, read_key
 from proxy.config import Config
 from proxy.network.reactor import Reactor
-
-MICROSOFT_THREADS = 8  # msal blocks: this many accounts are refreshed at once (FACTS 4.7)
 
 
 class OfficeReactor(Reactor, IReactorFromThreads):
@@ -45,7 +43,7 @@ class Office:
         self._folder = lock_state_folder(config.state_dir)
         self.states = AccountStates()
         self._store = SqliteStore(self._folder, Vault(read_key(config.key)), reactor)
-        self._microsoft_pool = ThreadPool(0, MICROSOFT_THREADS, "microsoft")
+        self._microsoft_pool = ThreadPool(0, POOL_THREADS, "microsoft")
         self._hash_pool = ThreadPool(0, MAX_HASHES_AT_ONCE, "scrypt")
         microsoft = Microsoft(self._microsoft_pool, reactor)
         self.tokens = Tokens(self._store, microsoft, reactor, self.states)

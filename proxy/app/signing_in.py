@@ -68,9 +68,7 @@ def sign_out(options: Namespace) -> int:
     account = find_account(options)
     with Counter(find_config(options)) as counter:
         counter.ask("sign_out", login=account.name)
-    print(
-        f"Signed out: the tokens of {account.sign_in} are forgotten here. Microsoft keeps the consent."
-    )
+    print(f"Signed out: the tokens of {account.sign_in} are forgotten here. Microsoft keeps the consent.")
     return 0
 
 
