@@ -78,8 +78,8 @@ def test_an_unforeseen_error_comes_with_its_traceback(form: str, capfd: pytest.C
 def test_levels_and_the_lines_of_libraries(capfd: pytest.CaptureFixture[str]) -> None:
     log.start("debug", "text")
     Log("x").debug("ours")
-    logging.getLogger("msal").info("a library's")  # at debug it would log codes: FACTS 4.7
-    logging.getLogger("msal").warning("a library's warning")
+    logging.getLogger("library").info("a library's")
+    logging.getLogger("library").warning("a library's warning")
     assert [line[33:] for line in capfd.readouterr().err.splitlines()] == ["ours", "a library's warning"]
     log.start("error", "text")
     Log("x").warning("too little")

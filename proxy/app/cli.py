@@ -27,7 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     log.start("error", "text")
     try:
-        return int(options.command(options))
+        exit_code = int(options.command(options))
+        sys.stdout.flush()  # here, where a broken pipe is caught
     except ConfigurationError as error:
         return _fail("\n".join(str(finding) for finding in error.findings), EXIT_USAGE)
     except DeskError as error:
@@ -41,10 +42,11 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except (KeyboardInterrupt, EOFError):
-        return _fail("Interrupted; nothing was changed.", EXIT_INTERRUPTED)
+        return _fail("Interrupted.", EXIT_INTERRUPTED)
     except BrokenPipeError:  # `mailferry account list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    return exit_code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,13 +66,13 @@ def parser() -> argparse.ArgumentParser:
     check = verbs.add("check", commands.check, "read the configuration and say what is wrong", "mailferry check")
     check.add_argument("--json", action="store_true", help="findings as JSON")
 
-    app = verbs.group("app", "app registrations in Microsoft Entra")
+    app = verbs.group("app", "App registrations in Microsoft Entra")
     _app_options(app.add("add", commands.app_add, "enter a registration", "mailferry app add work"))
     app.add("list", commands.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
     removal = app.add("remove", commands.app_remove, "forget one", "mailferry app remove work")
     removal.add_argument("name", metavar="NAME")
 
-    account = verbs.group("account", "mailboxes and their local logins")
+    account = verbs.group("account", "Mailboxes and their local logins")
     add = account.add("add", commands.account_add, "add one, and print its local password once", "", login=True)
     add.add_argument("--app", metavar="NAME", help="its app; needless if there is only one")
     add.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open, if it is not LOGIN (shared mailboxes)")
@@ -126,7 +128,11 @@ class _Verbs:
         return verb
 
     def group(self, name: str, help_text: str) -> _Verbs:
-        return _Verbs(self._verbs.add_parser(name, help=help_text, description=help_text), f"{self._prefix} {name}")
+        group = self._verbs.add_parser(
+            name, help=help_text, description=f"{help_text}.", epilog=f"Example: {self._prefix} {name} list"
+        )
+        _config_option(group, default=argparse.SUPPRESS)
+        return _Verbs(group, f"{self._prefix} {name}")
 
 
 def _config_option(parser: argparse.ArgumentParser, default: Any) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from proxy import config as configuration
 from proxy.accounts.passdb import generate_password, hash_password
 from proxy.app.counter import Counter, reload_daemon
+from proxy.app.desk import DeskError
 from proxy.app.lookup import find_account, find_config, find_loaded, find_main_file, find_only_app
-from proxy.app.terminal import UsageError, ask, print_table, read_line
-from proxy.config import App, Config, ConfigurationError, Value
+from proxy.app.terminal import UsageError, ask, print_table, read_line, shown
+from proxy.config import Account, App, Config, ConfigurationError, Value
 from proxy.config.settings import Flow
 
 EXIT_USAGE = 2
@@ -113,6 +114,11 @@ def app_remove(options: Namespace) -> int:
 
 def account_add(options: Namespace) -> int:
     main, config = find_main_file(options), find_config(options)
+    if any(options.login.casefold() in map(str.casefold, account.logins) for account in config.accounts):
+        raise UsageError(
+            f"Account {options.login} is there already. For a new password: mailferry password {options.login}. "
+            f"To begin anew: mailferry account remove {options.login}"
+        )
     app = options.app or find_only_app(config)
     secret = generate_password()
     account: dict[str, Value] = {"login": options.login, "app": app, "password": hash_password(secret)}
@@ -143,26 +149,26 @@ def account_list(options: Namespace) -> int:
 def account_show(options: Namespace) -> int:
     account = find_account(options)
     with Counter(find_config(options)) as counter:
-        row = next(row for row in counter.ask("accounts")["accounts"] if row["login"] == account.name)
+        row = _row_of(account, counter)
+    if row is None:
+        raise DeskError(f"The daemon does not know {account.name} yet: reload it (SIGHUP), and see what it logs.")
     if options.json:
         print(json.dumps(row, indent=2))
         return 0
     width = max(map(len, row))
     for key, value in row.items():
         if value not in (None, [], ""):
-            text = (
-                ", ".join(value) if isinstance(value, list) else str(value).lower() if value in (True, False) else value
-            )
-            print(f"{key.replace('_', ' '):{width}}  {text}")
+            print(f"{key.replace('_', ' '):{width}}  {shown(value)}")
     return 0
 
 
 def account_remove(options: Namespace) -> int:
     account, config = find_account(options), find_config(options)
     shared = any(other.identity == account.identity for other in config.accounts if other is not account)
-    file = configuration.remove_account(find_main_file(options), options.login, os.environ)
-    if not shared:
-        with Counter(config) as counter:  # the old configuration still knows it
+    with Counter(config) as counter:  # it knows the old configuration until it is told to reload
+        known = _row_of(account, counter) is not None  # asked first: if nobody can be asked, nothing is changed
+        file = configuration.remove_account(find_main_file(options), options.login, os.environ)
+        if known and not shared:
             counter.ask("sign_out", login=account.name)
     print(f"Account {account.name} is forgotten; {file} is gone.")
     _tell_daemon(config)
@@ -171,10 +177,15 @@ def account_remove(options: Namespace) -> int:
 
 def password(options: Namespace) -> int:
     if options.hash:
-        print(hash_password(read_line("Password: ", hidden=True)))
+        given = read_line("Password: ", hidden=True)
+        if not given:
+            raise UsageError("Give the password on standard input.")
+        print(hash_password(given))
         return 0
     if not options.login:
         raise UsageError("Give a LOGIN, or --hash.")
+    if (options.protocols or options.networks) and not options.name:
+        raise UsageError("--protocols and --from are for a further password: give it a --name.")
     account, config = find_account(options), find_config(options)
     secret = generate_password()
     entry: dict[str, Value] = {"hash": hash_password(secret)}
@@ -189,6 +200,12 @@ def password(options: Namespace) -> int:
 
 
 # --- what they share
+
+
+def _row_of(account: Account, counter: Counter) -> dict[str, Any] | None:
+    """What is known of the account, if it is known where we ask."""
+    rows: list[dict[str, Any]] = counter.ask("accounts")["accounts"]
+    return next((row for row in rows if row["login"] == account.name), None)
 
 
 def _tell_daemon(config: Config) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IReactorUNIX
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
@@ -23,6 +24,7 @@ from proxy.accounts.store import StoreError
 from proxy.app.desk import Answer, DeskError
 from proxy.log import Log
 from proxy.login import LoginRefused
+from proxy.network.listener import CannotListen
 
 MAX_REQUEST_OCTETS = 65_536  # the longest is the address of a finished sign-in, some 4 KiB
 ANSWER_LIMIT_S = 16 * 60  # a device code lives fifteen minutes (FACTS 3.3)
@@ -50,20 +52,33 @@ class _Request(LineOnlyReceiver):
 
     async def _answer(self, line: bytes) -> None:
         try:
-            request = json.loads(line)
-            answer: Answer = {"answer": await self._ask(request["verb"], request["arguments"])}
+            verb, arguments = _read(line)
+            answer: Answer = {"answer": await self._ask(verb, arguments)}
         except DeskError as error:
             answer = {"error": error.text, "exit_code": error.exit_code}
         except (LoginRefused, StoreError) as error:
             answer = {"error": error.text, "exit_code": 1}
-        except (ValueError, KeyError, TypeError):
-            answer = {"error": "The daemon could not read the request.", "exit_code": 2}
         except Exception as error:
             Log("control").failure("request failed", error)
             answer = {"error": "The daemon met an error of its own; its log has the details.", "exit_code": 1}
+        self._say(answer)
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
+        self._say({"error": "The request is too long for the daemon.", "exit_code": 2})
+
+    def _say(self, answer: Answer) -> None:
         assert self.transport is not None
         self.transport.write(json.dumps(answer).encode() + b"\n")
         self.transport.loseConnection()
+
+
+def _read(line: bytes) -> tuple[str, dict[str, Any]]:
+    """Verb and arguments of a request. Raises: DeskError."""
+    with contextlib.suppress(ValueError, RecursionError):
+        match json.loads(line):
+            case {"verb": str(verb), "arguments": dict(arguments)}:
+                return verb, arguments
+    raise DeskError("The daemon could not read the request.", 2)
 
 
 class _Requests(Factory):
@@ -85,9 +100,14 @@ class ControlSocket:
         self._reactor = reactor
 
     def start(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()  # left by a daemon that was killed; the folder's lock says that none runs
-        self._port = self._reactor.listenUNIX(os.fspath(self._path), self._factory, mode=0o600)
+        """Raises: CannotListen: the folder's name is too long for a socket, or what lies there cannot be removed."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()  # left by a daemon that was killed; the folder's lock says that none runs
+            self._port = self._reactor.listenUNIX(os.fspath(self._path), self._factory, mode=0o600)
+        except (OSError, CannotListenError) as error:
+            reason = getattr(error, "socketError", error)
+            raise CannotListen(f"The control socket {self._path} cannot be made: {reason}") from None
 
     async def stop(self) -> None:
         stopped = self._port.stopListening()

@@ -39,6 +39,7 @@ class Desk:
 
         Raises:
             DeskError: see there.
+            LoginRefused, StoreError: it cannot be done now.
         """
         verbs: dict[str, Callable[..., Awaitable[Answer]]] = {
             "accounts": self.accounts,
@@ -54,9 +55,10 @@ class Desk:
         if method is None:
             raise DeskError(f"The daemon does not know the request {verb!r}; is it an older mailferry?", 2)
         try:
-            return await method(**arguments)
+            answer = method(**arguments)
         except TypeError as error:
             raise DeskError(f"The request {verb!r} is malformed: {error}", 2) from None
+        return await answer
 
     async def accounts(self) -> Answer:
         """Every account with its state."""
@@ -83,10 +85,12 @@ class Desk:
 
     async def await_device(self, id: str) -> Answer:
         """Wait until the person has entered the code, or it has expired."""
-        device = self._devices.pop(id, None)
+        device = self._devices.get(id)
         if device is None:
             raise DeskError("This sign-in is over. Start it again.")
-        return self._signed_in(await device.result())
+        end = await device.result()
+        self._devices.pop(id, None)  # not before: two commands may share one sign-in
+        return self._signed_in(end)
 
     async def check_app_only(self, login: str) -> Answer:
         """Have the app itself ask for a token: there is nobody to sign in."""

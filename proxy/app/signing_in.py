@@ -10,9 +10,10 @@ from typing import Any
 
 from proxy.accounts.sign_in import pasted
 from proxy.app.counter import Counter
+from proxy.app.desk import DeskError
 from proxy.app.lookup import find_account, find_config
-from proxy.app.redirect import Catcher
-from proxy.app.terminal import UsageError, read_line
+from proxy.app.redirect import Catcher, can_catch
+from proxy.app.terminal import read_line
 from proxy.config import Account
 from proxy.config.settings import Flow
 
@@ -24,7 +25,8 @@ def sign_in(options: Namespace) -> int:
             counter.ask("check_app_only", login=account.name)
             print(f"App {account.app.name} signs in by itself, and Microsoft gave it a token just now.")
             return 0
-        way = options.way or ("browser" if _has_browser() else "paste")
+        can_browse = _has_browser() and can_catch(account.app.redirect_uri)
+        way = options.way or ("browser" if can_browse else "paste")
         answer = {"browser": _by_browser, "device": _by_device, "paste": _by_paste}[way](counter, account)
     print(f"Signed in as {answer['signed_in']}. {account.name} is ready for its mail program.")
     return 0
@@ -37,10 +39,10 @@ def _by_browser(counter: Counter, account: Account) -> Mapping[str, Any]:
             f"Sign in as {account.sign_in} in the browser. If none opened, go to:\n\n{begun['address']}\n", flush=True
         )
         webbrowser.open(begun["address"])
-        query = catcher.wait()
+        query = catcher.wait(begun["id"])
     if query is None:
-        raise UsageError("Nobody signed in within ten minutes. Start again, or use --device or --paste.")
-    return counter.ask("finish_code", id=begun["id"], query=query)
+        raise DeskError("Nobody signed in within ten minutes. Start again, or use --device or --paste.")
+    return counter.ask("finish_code", id=begun["id"], query=dict(query))
 
 
 def _by_paste(counter: Counter, account: Account) -> Mapping[str, Any]:
@@ -58,7 +60,7 @@ def _by_device(counter: Counter, account: Account) -> Mapping[str, Any]:
     begun = counter.ask("begin_device", login=account.name)
     print(
         f"Open {begun['address']} on any device, enter the code {begun['code']}\n"
-        f"and sign in as {account.sign_in}. Waiting for Microsoft …",
+        f"and sign in as {account.sign_in}. Waiting for Microsoft ...",
         flush=True,
     )
     return counter.ask("await_device", id=begun["id"])

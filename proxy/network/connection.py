@@ -16,10 +16,13 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxy.log import Log
 from proxy.network.stream import Stream
 from proxy.protocols.dialogue import Action, Close, Failed, Front, Login, Ready, Send, StartTLS, Upstream
 
 StartTls = Callable[[Stream], Deferred[None]]
+
+log = Log("connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Connection(Generic[DialogueT]):
         self.stream = transport
         transport.registerProducer(self, True)
         if self._implicit_tls:
-            self._start_tls(transport).addCallbacks(self._opened, self._tls_failed)
+            self._start_tls(transport).addCallbacks(self._opened, self._tls_failed).addErrback(self._broken)
         else:
             self._opened(None)
 
@@ -134,10 +137,11 @@ class Connection(Generic[DialogueT]):
 
     def _close(self, reason: str) -> None:
         """Deliver what is written, then close."""
-        if self.stream is not None:
-            self.stream.unregisterProducer()
-            self.stream.loseConnection()
+        stream = self.stream
+        if stream is not None:
+            stream.unregisterProducer()
             self._settle(Lost(reason))
+            stream.loseConnection()
 
     def _settle(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -154,7 +158,8 @@ class Connection(Generic[DialogueT]):
                 case Send(data=data):
                     self.stream.write(data)
                 case StartTLS():
-                    self._start_tls(self.stream).addCallbacks(self._tls_started, self._tls_failed)
+                    begun = self._start_tls(self.stream)
+                    begun.addCallbacks(self._tls_started, self._tls_failed).addErrback(self._broken)
                 case Close(reason=reason):
                     self._close(reason)
                 case Login() | Ready() | Failed():
@@ -167,7 +172,13 @@ class Connection(Generic[DialogueT]):
         self._perform(self.dialogue.tls_started())
 
     def _tls_failed(self, failed: Failure) -> None:
-        self._settle(Lost(_tls_trouble(failed.value)))
+        if not self.lost:
+            self._settle(Lost(_tls_trouble(failed.value)))
+        self.abort()
+
+    def _broken(self, failed: Failure) -> None:
+        """The dialogue raised an error. As in `dataReceived`, where Twisted sees to it, that ends the connection."""
+        log.failure("dialogue failed", failed.value, state=self.dialogue.state.name)
         self.abort()
 
 

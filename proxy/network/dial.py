@@ -88,7 +88,12 @@ class _Attempt:
             if not self._connecting:
                 self.give_up(self._last_error)
             return
-        self._connecting.add(_Connecting(self._addresses.pop(0), self, self._reactor))
+        try:
+            self._connecting.add(_Connecting(self._addresses.pop(0), self, self._reactor))
+        except OSError as error:  # no descriptor is left, or this machine lacks the family
+            self._last_error = str(error.strerror)
+            self._try_next()
+            return
         if self._addresses:
             self._next = self._reactor.callLater(NEXT_ADDRESS_AFTER_S, self._try_next)
 

@@ -12,7 +12,10 @@ import datetime
 import ipaddress
 import os
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,13 +24,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twisted.internet.defer import Deferred
 
 from proxy.config.settings import Certificate, Upstream
+from proxy.log import Log
 from proxy.network.stream import Stream
 
 RSA_BITS = 2048  # old SChannel takes no elliptic curve and no larger hash than SHA-256 (CLIENTS 4)
 AUTHORITY_LIFE = datetime.timedelta(days=3650)
 CERTIFICATE_LIFE = datetime.timedelta(days=825)  # the longest that Apple's programs take, even from a private authority
-RENEW_BEFORE = datetime.timedelta(days=30)
-LOOPBACK = (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
+RENEW_BEFORE = datetime.timedelta(days=365)  # looked at when the daemon starts, which then may run for a year
+CLOCKS_DIFFER = datetime.timedelta(days=1)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MAX_COMMON_NAME = 64  # X.520's upper bound, in characters
+
+ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
+log = Log("tls")
 
 
 class ClientTls:
@@ -84,93 +93,134 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
 
 
 def local_certificate(folder: Path, hostname: str) -> Certificate:
-    """The local authority's certificate for this machine; both are made when missing, the certificate also when old.
+    """The local authority's certificate for this machine; each is made when it is missing, damaged or old.
 
     `folder` holds `ca.pem` (to be trusted by mail programs), `ca.key`, `server.pem` and `server.key`; keys are 0600.
+    `hostname` may be an address. A name that the authority may not sign for makes a new authority, to be trusted anew.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be read or written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority, server = folder / "ca.pem", Certificate(folder / "server.pem", folder / "server.key")
-    if not authority.exists():
-        _make_authority(authority, folder / "ca.key", hostname)
-        server.file.unlink(missing_ok=True)
-    if not _is_good(server, hostname):
-        _make_certificate(server, authority, folder / "ca.key", hostname)
-    return server
+    names = _names(hostname)
+    files = Certificate(folder / "ca.pem", folder / "ca.key")
+    authority = _read(files)
+    if authority is None or not _permits(authority, names):
+        authority = _make_authority(names)
+        _keep(authority, files)
+        log.info("made the local certificate authority", file=str(files.file))
+    files = Certificate(folder / "server.pem", folder / "server.key")
+    server = _read(files)
+    if server is None or not _shows(server, names, authority):
+        _keep(_make_certificate(hostname, names, authority), files)
+    return files
 
 
-def _is_good(certificate: Certificate, hostname: str) -> bool:
-    if not (certificate.file.exists() and certificate.key.exists()):
-        return False
-    leaf = x509.load_pem_x509_certificate(certificate.file.read_bytes())
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    lasts = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > RENEW_BEFORE
-    return lasts and hostname in names.get_values_for_type(x509.DNSName)
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A certificate and its own key."""
+
+    certificate: x509.Certificate
+    key: rsa.RSAPrivateKey
 
 
-def _make_authority(file: Path, key_file: Path, hostname: str) -> None:
+def _read(files: Certificate) -> _Signed | None:
+    """None if a file is missing or damaged, if the two do not belong together, or if the certificate is old."""
+    try:
+        certificate = x509.load_pem_x509_certificate(files.file.read_bytes())
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+        fits = len(certificate.extensions) > 0 and certificate.public_key() == key.public_key()
+    except (FileNotFoundError, ValueError):
+        return None
+    lasts = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > RENEW_BEFORE
+    return _Signed(certificate, key) if fits and lasts and isinstance(key, rsa.RSAPrivateKey) else None
+
+
+def _permits(authority: _Signed, names: Sequence[x509.GeneralName]) -> bool:
+    constraints = _extensions(authority, x509.NameConstraints)
+    return all(any(subtree in (each.permitted_subtrees or ()) for each in constraints) for subtree in _subtrees(names))
+
+
+def _shows(server: _Signed, names: Sequence[x509.GeneralName], authority: _Signed) -> bool:
+    """Whether it is for these names, and from this authority."""
+    from_it = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    return x509.SubjectAlternativeName(names) in _extensions(server, x509.SubjectAlternativeName) and (
+        from_it in _extensions(server, x509.AuthorityKeyIdentifier)
+    )
+
+
+def _extensions(signed: _Signed, kind: type[ExtensionT]) -> list[ExtensionT]:
+    return [each.value for each in signed.certificate.extensions if isinstance(each.value, kind)]
+
+
+def _make_authority(names: Sequence[x509.GeneralName]) -> _Signed:
     key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mailferry on this machine")])
-    only_here = x509.NameConstraints(
-        permitted_subtrees=[
-            *(x509.DNSName(dns) for dns in _names(hostname)),
-            *(x509.IPAddress(ipaddress.ip_network(address)) for address in LOOPBACK),
-        ],
-        excluded_subtrees=None,
-    )
+    only_here = x509.NameConstraints(permitted_subtrees=_subtrees(names), excluded_subtrees=None)
     certificate = (
-        _builder(name, name, key.public_key(), AUTHORITY_LIFE)
+        _builder(name, name, key.public_key(), _from_now(AUTHORITY_LIFE))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(only_here, critical=False)  # a program that knows no constraints must still take it
         .sign(key, hashes.SHA256())
     )
-    _write_key(key_file, key)
-    _write(file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    return _Signed(certificate, key)
 
 
-def _make_certificate(certificate: Certificate, authority_file: Path, authority_key: Path, hostname: str) -> None:
-    authority = x509.load_pem_x509_certificate(authority_file.read_bytes())
-    signer = serialization.load_pem_private_key(authority_key.read_bytes(), password=None)
-    assert isinstance(signer, rsa.RSAPrivateKey)
+def _make_certificate(hostname: str, names: Sequence[x509.GeneralName], authority: _Signed) -> _Signed:
     key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
-    names = [*(x509.DNSName(dns) for dns in _names(hostname)), *(x509.IPAddress(address) for address in LOOPBACK)]
-    leaf = (
+    common_name = hostname if len(hostname) <= MAX_COMMON_NAME else "localhost"  # old SChannel reads it
+    certificate = (
         _builder(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)]),  # old SChannel reads the CN
-            authority.subject,
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]),
+            authority.certificate.subject,
             key.public_key(),
-            CERTIFICATE_LIFE,
+            min(_from_now(CERTIFICATE_LIFE), authority.certificate.not_valid_after_utc),
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+        .sign(authority.key, hashes.SHA256())
     )
-    _write_key(certificate.key, key)
-    _write(certificate.file, leaf.public_bytes(serialization.Encoding.PEM), 0o644)
+    return _Signed(certificate, key)
 
 
-def _names(hostname: str) -> list[str]:
-    return list(dict.fromkeys([hostname, "localhost"]))
+def _names(hostname: str) -> list[x509.GeneralName]:
+    """What this machine is called: its configured name or address, and loopback's."""
+    return [_name(each) for each in dict.fromkeys((hostname, *LOOPBACK))]
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _subtrees(names: Sequence[x509.GeneralName]) -> list[x509.GeneralName]:
+    """The same as constraints know them: an address is a network of one."""
+    return [
+        x509.IPAddress(ipaddress.ip_network(name.value)) if isinstance(name, x509.IPAddress) else name for name in names
+    ]
+
+
+def _from_now(life: datetime.timedelta) -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) + life
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, life: datetime.timedelta
+    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, last: datetime.datetime
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # clocks differ
-        .not_valid_after(now + life)
+        .not_valid_before(_from_now(-CLOCKS_DIFFER))
+        .not_valid_after(last)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
@@ -189,9 +239,10 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _write_key(file: Path, key: rsa.RSAPrivateKey) -> None:
+def _keep(signed: _Signed, files: Certificate) -> None:
     encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(file, key.private_bytes(*encoding), 0o600)
+    _write(files.key, signed.key.private_bytes(*encoding), 0o600)
+    _write(files.file, signed.certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _write(file: Path, content: bytes, mode: int) -> None:

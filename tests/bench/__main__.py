@@ -55,7 +55,7 @@ class Scale:
 
 
 FULL = Scale(3, 512 * MIB, 2_000, 300, 5.0, 200, 2_000, 5_000, 10, 64 * MIB, 5_000, True)
-QUICK = Scale(1, 32 * MIB, 200, 30, 1.0, 20, 50, 100, 1, 8 * MIB, 200, False)
+QUICK = Scale(1, 32 * MIB, 200, 30, 1.0, 5, 50, 100, 1, 8 * MIB, 200, False)
 
 
 @dataclass(frozen=True, slots=True)

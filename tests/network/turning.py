@@ -37,7 +37,8 @@ from proxy.network.reactor import Reactor
 
 T = TypeVar("T")
 
-MAX_TURNS = 20_000  # far beyond what any test needs: something hangs
+MAX_IDLE_TURNS = 300  # in a row, each with a look at the kernel: something hangs
+MAX_TURNS = 20_000  # far beyond what any test needs: something turns in circles
 KERNEL_WAIT_S = 0.002  # one look at sockets when nothing was ready; loopback needs less
 PEER_READ_OCTETS = 65_536
 A_DAY_S = 86_400.0
@@ -112,13 +113,13 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
         """Turn until it holds.
 
         Raises:
-            Hangs: it does not, after very many turns.
+            Hangs: it does not, and nothing else happens.
         """
-        for _ in range(MAX_TURNS):
+        idle = 0
+        while idle < MAX_IDLE_TURNS:
             if holds():
                 return
-            if not self._turn(0):
-                self._turn(KERNEL_WAIT_S)
+            idle = 0 if self._turn(KERNEL_WAIT_S if idle else 0) else idle + 1
         raise Hangs(waiting_for or "what the test waits for does not happen")
 
     def settle(self, quiet_turns: int = 3) -> None:
@@ -132,6 +133,7 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
 
     def pass_time(self, seconds: float) -> None:
         """Let this much time pass, with every delayed call at its own moment, and the sockets looked at after each."""
+        self.settle()
         end = self.rightNow + seconds
         while due := [call.getTime() for call in self.calls if call.getTime() <= end]:
             self.rightNow = max(self.rightNow, min(due))

@@ -1,0 +1,300 @@
+"""Where a mail program lies while it is driven: a home folder, a person's login, and a port that leads to the daemon.
+
+Every test of this folder is one program and one protocol, and is `driven`: the decorator runs it once for each
+security, proves by a tap that the program used that one and logged in in the form that is claimed, and enters the
+claim in the table. Not a test.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.clients.tap import Tap
+from tests.end_to_end.ferry import Ferry
+from tests.end_to_end.programs import Security
+from tests.servers.child import wait_until
+from tests.servers.mailhost import Person
+
+PATIENCE_S = 60.0
+HERE = Path(__file__).parent
+PACKAGES = HERE / "packages.txt"
+SHOWN_OCTETS = 4_000  # of what a program said, with a failing test
+LINES = (
+    b"ferry, what came is what is kept.",
+    b".",  # dots, which SMTP and POP3 stuff
+    b"..",
+    b"...three",
+    b"From the start of a line",
+    b")",
+    b"a1 OK not a reply",
+    "Grüße, €, 日本語".encode(),
+    b"two blanks  within, and one tab\there",
+    b"the end",
+)
+"""No blanks at a line's end: some programs cut them, which is not our doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table: what is claimed of a program, and proven by its test."""
+
+    program: str
+    package: str
+    """Debian's, by which the version is known; or another source of it, see `table.py`."""
+    protocol: str
+    does: str
+    login: str
+    """How it logs in over a plain connection, in the tap's words."""
+    securities: tuple[Security, ...]
+
+
+ENTRIES: list[Entry] = []
+DRIVEN: set[tuple[Entry, Security]] = set()
+"""What has been proven in this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a program ended."""
+
+    exit_code: int
+    output: bytes
+    errors: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """What the test of one program and one security works with."""
+
+    entry: Entry
+    security: Security
+    ferry: Ferry
+    person: Person
+    tap: Tap
+    home: Path
+    password: str = field(repr=False)
+
+    @property
+    def login(self) -> str:
+        return self.person.upn
+
+    @property
+    def port(self) -> int:
+        return self.tap.port
+
+    @property
+    def ca_file(self) -> Path:
+        """What the program is told to trust."""
+        return self.ferry.ca_file
+
+    def choose(self, plain: str, starttls: str, tls: str) -> str:
+        """The word that this security has in the program's own configuration."""
+        return {Security.PLAIN: plain, Security.STARTTLS: starttls, Security.TLS: tls}[self.security]
+
+    # Mail
+
+    def letter(self) -> bytes:
+        """A message with CRLF line ends; every one is different."""
+        head = (
+            f"From: <{self.login}>\r\nTo: <{self.login}>\r\nSubject: by ferry\r\n"
+            f"Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{uuid.uuid4()}@contoso.com>\r\n"
+            "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        )
+        return head.encode() + b"\r\n".join((uuid.uuid4().hex.encode(), *LINES, b""))
+
+    def deliver(self) -> bytes:
+        """A letter in the person's inbox, as it lies there."""
+        return self.ferry.host.deliver(self.person, self.letter())
+
+    def arrived(self, count: int = 1) -> bytes:
+        """The last of so many messages in the inbox."""
+        stored = self.ferry.host.delivered(self.person, count)
+        assert len(stored) == count
+        return stored[-1]
+
+    # Programs
+
+    def write(self, name: str, text: str, mode: int = 0o600) -> Path:
+        """A file in the program's home; its folders are made."""
+        file = self.home / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+        return file
+
+    def maildir(self, name: str = "kept") -> Path:
+        for part in ("cur", "new", "tmp"):
+            (self.home / name / part).mkdir(parents=True)
+        return self.home / name
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        usual = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MAIL"))}
+        return {**usual, "HOME": str(self.home), "LC_ALL": "C.UTF-8", "NO_PROXY": "*", **(more or {})}
+
+    def run(
+        self,
+        *command: str,
+        given: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        exit_code: int = 0,
+    ) -> Said:
+        """A program from start to end, in its home folder; it must end with this exit code."""
+        try:
+            done = subprocess.run(
+                command,
+                input=given,
+                capture_output=True,
+                cwd=self.home,
+                env=self.environment(environment),
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise AssertionError(_missing(command[0])) from None
+        except subprocess.TimeoutExpired as hung:
+            raise AssertionError(f"{command[0]} hangs:\n{_shown(hung.stdout, hung.stderr)}") from None
+        said = Said(done.returncode, done.stdout, done.stderr)
+        assert said.exit_code == exit_code, f"{command[0]} gave {said.exit_code}:\n{_shown(done.stdout, done.stderr)}"
+        return said
+
+    def script(self, interpreter: Sequence[str], *, given: bytes = b"", environment: Mapping[str, str] | None = None) -> Said:
+        """A small program of `scripts/`, which finds all it needs in its environment."""
+        values = {
+            "MF_PORT": str(self.port),
+            "MF_SECURITY": self.security.value,
+            "MF_LOGIN": self.login,
+            "MF_PASSWORD": self.password,
+            "MF_CA_FILE": str(self.ca_file),
+        }
+        return self.run(*interpreter, given=given, environment={**values, **(environment or {})})
+
+    def type_into(self, command: Sequence[str], keys: Sequence[tuple[str, str]] = ()) -> bytes:
+        """A program that wants a terminal; for each pair, waits until the first is shown, then types the second.
+
+        Gives all that it showed, without the terminal's control sequences.
+        """
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(self.home)
+            environment = self.environment({"TERM": "xterm", "LINES": "40", "COLUMNS": "120"})
+            with suppress(OSError):
+                os.execvpe(command[0], command, environment)
+            os.write(2, _missing(command[0]).encode())
+            os._exit(127)
+        shown, read_to, waiting = b"", 0, list(keys)
+        end = time.monotonic() + PATIENCE_S
+        try:
+            while time.monotonic() < end:
+                if select.select([terminal], [], [], 0.1)[0]:
+                    try:
+                        octets = os.read(terminal, 65_536)
+                    except OSError:  # the program has closed its end
+                        octets = b""
+                    if not octets:
+                        break
+                    shown += octets
+                if waiting and (found := re.search(waiting[0][0].encode(), _bare(shown[read_to:]))) is not None:
+                    assert found is not None
+                    read_to = len(shown)
+                    os.write(terminal, waiting.pop(0)[1].encode())
+            else:
+                raise AssertionError(f"{command[0]} hangs, waiting for {waiting[:1]}:\n{_shown(_bare(shown))}")
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            os.close(terminal)
+        del status
+        assert not waiting, f"{command[0]} ended before {waiting[0][0]}:\n{_shown(_bare(shown))}"
+        return _bare(shown)
+
+    def wait_until(self, what: str, holds: Callable[[], object]) -> None:
+        wait_until(what, holds, PATIENCE_S)
+
+
+def driven(
+    program: str,
+    protocol: str,
+    does: str,
+    login: str,
+    *,
+    package: str | None = None,
+    securities: Sequence[Security] = tuple(Security),
+) -> Callable[[Callable[[Berth], None]], Callable[[Berth], None]]:
+    """The test of a program: run once for each security, and entered in the table with what it claims."""
+    entry = Entry(program, package or program, protocol, does, login, tuple(securities))
+    ENTRIES.append(entry)
+
+    def decorate(test: Callable[[Berth], None]) -> Callable[[Berth], None]:
+        @pytest.mark.parametrize("berth", [pytest.param((entry, s), id=s.value) for s in securities], indirect=True)
+        @functools.wraps(test)
+        def run(berth: Berth) -> None:
+            test(berth)
+            assert berth.tap.securities == {berth.security}
+            if berth.security is Security.PLAIN:
+                assert berth.tap.logins == {entry.login}
+            DRIVEN.add((entry, berth.security))
+
+        return run
+
+    return decorate
+
+
+def same(kept: bytes, stored: bytes) -> None:
+    """A program kept the whole message; it may have made LF of CRLF."""
+    assert _lines(kept) == _lines(stored)
+
+
+def same_body(kept: bytes, stored: bytes) -> None:
+    """A program added header lines of its own, and kept the rest."""
+    head, _, body = _lines(kept).partition(b"\n\n")
+    stored_head, _, stored_body = _lines(stored).partition(b"\n\n")
+    assert body == stored_body
+    identity = re.search(rb"^Message-ID: .*$", stored_head, re.MULTILINE | re.IGNORECASE)
+    assert identity is not None
+    assert identity[0].lower() in head.lower()
+
+
+def same_lines(shown: bytes, stored: bytes) -> None:
+    """A program showed the message to a person: every line of the body is there."""
+    missing = [line for line in _lines(stored).partition(b"\n\n")[2].split(b"\n") if line not in shown]
+    assert missing == []
+
+
+def only_file(folder: Path) -> bytes:
+    """The one message in a Maildir."""
+    files = [file for part in ("new", "cur") for file in (folder / part).glob("*")]
+    assert len(files) == 1, f"{len(files)} messages were kept"
+    return files[0].read_bytes()
+
+
+def _lines(octets: bytes) -> bytes:
+    return octets.replace(b"\r\n", b"\n").rstrip(b"\n")
+
+
+def _bare(shown: bytes) -> bytes:
+    """Without the terminal's control sequences."""
+    return re.sub(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78]|\][^\x07\x1b]*(?:\x07|\x1b\\))|\x0f", b"", shown)
+
+
+def _shown(*said: bytes | None) -> str:
+    return b"\n".join(part or b"" for part in said)[-SHOWN_OCTETS:].decode(errors="replace")
+
+
+def _missing(name: str) -> str:
+    packages = " ".join(PACKAGES.read_text().split())
+    return f"{name} is not installed; run: apt-get install -y --no-install-recommends {packages}"

@@ -1,0 +1,134 @@
+"""The gate: so many at once, the others in turn, none for ever, and nothing kept of those who left."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from proxy.login import Fault, LoginRefused, Refusal
+from proxy.network.limits import MAX_QUEUED, QUEUE_LIMIT_S, Gate
+from tests.network.turning import watch
+
+
+class Visitor:
+    """One who wants a place, and keeps it until told to leave."""
+
+    def __init__(self, gate: Gate, kind: str = "imap alice", limit: int = 1, error: Exception | None = None) -> None:
+        self.inside = False
+        self._leave: Deferred[None] = Deferred()
+        self._error = error
+        self.visit: Deferred[None] = Deferred.fromCoroutine(self._run(gate, kind, limit))
+        self.outcome = watch(self.visit)
+
+    async def _run(self, gate: Gate, kind: str, limit: int) -> None:
+        async with gate.place(kind, limit):
+            self.inside = True
+            try:
+                await self._leave
+                if self._error is not None:
+                    raise self._error
+            finally:
+                self.inside = False
+
+    def leave(self) -> None:
+        self._leave.callback(None)
+
+    @property
+    def refused(self) -> LoginRefused:
+        assert isinstance(self.outcome[0], Failure)
+        assert isinstance(self.outcome[0].value, LoginRefused)
+        return self.outcome[0].value
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gate(clock: Clock) -> Gate:
+    return Gate(clock)
+
+
+def test_as_many_as_allowed_are_inside_at_once(gate: Gate) -> None:
+    visitors = [Visitor(gate, limit=3) for _ in range(5)]
+    assert [visitor.inside for visitor in visitors] == [True, True, True, False, False]
+
+
+def test_places_are_handed_over_in_the_order_of_arrival(gate: Gate, clock: Clock) -> None:
+    first, second, third = (Visitor(gate) for _ in range(3))
+    first.leave()
+    assert (second.inside, third.inside) == (True, False)
+    second.leave()
+    assert third.inside
+    third.leave()
+    assert not clock.getDelayedCalls()
+
+
+def test_kinds_do_not_wait_for_each_other(gate: Gate) -> None:
+    assert all(Visitor(gate, kind).inside for kind in ("imap alice", "smtp alice", "imap bob"))
+    assert not Visitor(gate, "imap alice").inside
+
+
+def test_who_waits_too_long_is_told_that_the_account_is_busy(gate: Gate, clock: Clock) -> None:
+    inside, waiting = Visitor(gate), Visitor(gate)
+    clock.advance(QUEUE_LIMIT_S - 0.1)
+    assert not waiting.outcome
+    clock.advance(0.1)
+    assert waiting.refused.refusal is Refusal.BUSY
+    assert waiting.refused.fault is Fault.CLIENT
+    assert "1" in waiting.refused.text
+    later = Visitor(gate)
+    inside.leave()
+    assert later.inside  # the place goes to who still waits
+
+
+def test_a_queue_without_end_is_refused_at_once(gate: Gate) -> None:
+    inside, *queued = [Visitor(gate) for _ in range(1 + MAX_QUEUED)]
+    assert inside.inside
+    assert not any(visitor.outcome for visitor in queued)
+    assert Visitor(gate).refused.refusal is Refusal.BUSY
+
+
+def test_an_error_inside_frees_the_place(gate: Gate) -> None:
+    first, second = Visitor(gate, error=RuntimeError()), Visitor(gate)
+    first.leave()
+    assert isinstance(first.outcome[0], Failure)
+    assert first.outcome[0].check(RuntimeError)
+    assert second.inside
+
+
+def test_who_is_cancelled_in_the_queue_takes_no_place(gate: Gate, clock: Clock) -> None:
+    first, second, third = (Visitor(gate) for _ in range(3))
+    second.visit.cancel()
+    assert isinstance(second.outcome[0], Failure)
+    assert second.outcome[0].check(CancelledError)
+    first.leave()
+    assert third.inside
+    third.leave()
+    assert not clock.getDelayedCalls()
+
+
+def test_who_is_cancelled_inside_frees_the_place(gate: Gate) -> None:
+    first, second = Visitor(gate), Visitor(gate)
+    first.visit.cancel()
+    assert second.inside
+
+
+def test_nothing_is_kept_of_those_who_left(gate: Gate) -> None:
+    visitors = [Visitor(gate, f"imap {n % 10}") for n in range(30)]
+    while any(not visitor.outcome for visitor in visitors):
+        next(visitor for visitor in visitors if visitor.inside).leave()
+    assert not gate._places
+    assert Visitor(gate, "imap 1").inside
+
+
+def test_a_smaller_limit_holds_for_the_next_ones_only(gate: Gate) -> None:
+    """As after a reload of the configuration."""
+    before = [Visitor(gate, limit=3) for _ in range(3)]
+    after = Visitor(gate, limit=1)
+    assert not after.inside
+    before[0].leave()
+    assert after.inside
