@@ -66,13 +66,13 @@ def parser() -> argparse.ArgumentParser:
     check = verbs.add("check", commands.check, "read the configuration and say what is wrong", "mailferry check")
     check.add_argument("--json", action="store_true", help="findings as JSON")
 
-    app = verbs.group("app", "App registrations in Microsoft Entra")
+    app = verbs.group("app", "app registrations in Microsoft Entra")
     _app_options(app.add("add", commands.app_add, "enter a registration", "mailferry app add work"))
     app.add("list", commands.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
     removal = app.add("remove", commands.app_remove, "forget one", "mailferry app remove work")
     removal.add_argument("name", metavar="NAME")
 
-    account = verbs.group("account", "Mailboxes and their local logins")
+    account = verbs.group("account", "mailboxes and their local logins")
     add = account.add("add", commands.account_add, "add one, and print its local password once", "", login=True)
     add.add_argument("--app", metavar="NAME", help="its app; needless if there is only one")
     add.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open, if it is not LOGIN (shared mailboxes)")
@@ -118,21 +118,21 @@ class _Verbs:
         self, name: str, command: Callable[[Any], int], help_text: str, example: str, *, login: bool = False
     ) -> argparse.ArgumentParser:
         example = example or f"{self._prefix} {name} alice@contoso.com"
-        verb = self._verbs.add_parser(
-            name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.", epilog=f"Example: {example}"
-        )
+        verb = self._add(name, help_text, example)
         verb.set_defaults(command=command)
-        _config_option(verb, default=argparse.SUPPRESS)
         if login:
             verb.add_argument("login", metavar="LOGIN", help="what the mail program sends as user name")
         return verb
 
     def group(self, name: str, help_text: str) -> _Verbs:
-        group = self._verbs.add_parser(
-            name, help=help_text, description=f"{help_text}.", epilog=f"Example: {self._prefix} {name} list"
-        )
-        _config_option(group, default=argparse.SUPPRESS)
-        return _Verbs(group, f"{self._prefix} {name}")
+        prefix = f"{self._prefix} {name}"
+        return _Verbs(self._add(name, help_text, f"{prefix} list"), prefix)
+
+    def _add(self, name: str, help_text: str, example: str) -> argparse.ArgumentParser:
+        description = f"{help_text[0].upper()}{help_text[1:]}."
+        added = self._verbs.add_parser(name, help=help_text, description=description, epilog=f"Example: {example}")
+        _config_option(added, default=argparse.SUPPRESS)
+        return added
 
 
 def _config_option(parser: argparse.ArgumentParser, default: Any) -> None:

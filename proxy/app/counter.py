@@ -67,13 +67,22 @@ class _OwnOffice:
         self._desk = Desk(self._office, _nothing_to_reload)
         self._thread = threading.Thread(target=self._reactor.run, kwargs={"installSignalHandlers": False}, daemon=True)
         self._thread.start()
-        self._wait(self._office.open())
+        try:
+            self._wait(self._office.open())
+        except BaseException:
+            self._leave()
+            raise
 
     def ask(self, verb: str, arguments: dict[str, Any]) -> Answer:
         return self._wait(self._desk.ask(verb, arguments))
 
     def close(self) -> None:
-        self._wait(self._office.close())
+        try:
+            self._wait(self._office.close())
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         self._reactor.callFromThread(self._reactor.stop)
         self._thread.join()
 

@@ -5,12 +5,13 @@ SIGTERM and SIGINT drain and stop; SIGHUP reads the configuration again. systemd
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import resource
 import signal
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -90,7 +91,8 @@ class Daemon:
             learnt={},
             reactor=self._reactor,
         )
-        self._ferry = Ferry(services, listener_contexts(config))
+        self._listeners = listener_contexts(config)
+        self._ferry = Ferry(services, self._listeners)
         self._ferry.start()
         self._control = ControlSocket(config.state_dir, Desk(self._office, self._reload).ask, self._reactor)
         self._control.start()
@@ -125,22 +127,25 @@ class Daemon:
         )
 
     async def _reload(self) -> list[str]:
-        """Apply what the files say now to all new logins; the sessions that run go on.
+        """Apply what the files say now, certificates too, to all new logins; the sessions that run go on.
 
         Raises:
-            DeskError: the files do not hold; nothing is changed.
+            DeskError: the files do not hold, or a certificate is not good; nothing is changed.
         """
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             loaded = read(self._config.file, self._environ)
             warnings = [str(finding) for finding in loaded.findings] + self._needs_restart(loaded.config)
-            await self._office.use(loaded.config)
+            renew_certificates(self._config, self._listeners)
+            self._office.use(loaded.config)
             self._ferry.use(loaded.config, self._office.passdb)
+            await self._office.look()
         except ConfigurationError as error:
             raise DeskError("\n".join(str(finding) for finding in error.findings), EXIT_USAGE) from None
+        except UnusableCertificate as error:
+            raise DeskError(str(error)) from None
         finally:
             notify("READY=1")
-        self._config = loaded.config
         log.info("configuration reloaded", accounts=len(loaded.config.accounts))
         for warning in warnings:
             log.warning("configuration", finding=warning)
@@ -170,21 +175,49 @@ def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | N
     def context(listener: Listener) -> ssl.SSLContext | None:
         if listener.tls is ListenerTls.OFF:
             return None
-        certificate = listener.certificate or local_certificate(config.state_dir / "tls", config.hostname)
-        kind = (certificate, listener.legacy_tls)
-        if kind not in made:
-            made[kind] = server_context(certificate, legacy=listener.legacy_tls)
-        return made[kind]
+        with _told(config, listener):
+            certificate = _certificate(config, listener)
+            kind = (certificate, listener.legacy_tls)
+            if kind not in made:
+                made[kind] = server_context(certificate, legacy=listener.legacy_tls)
+            return made[kind]
 
-    pairs = []
-    for listener in config.listeners:
-        try:
-            pairs.append((listener, context(listener)))
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise UnusableCertificate(
-                f"The certificate of the {listener.protocol} listener cannot be used: {error}"
-            ) from None
-    return pairs
+    return [(listener, context(listener)) for listener in config.listeners]
+
+
+def renew_certificates(config: Config, listeners: Iterable[tuple[Listener, ssl.SSLContext | None]]) -> None:
+    """Show what now lies in the same files, from the next handshake on.
+
+    Raises:
+        UnusableCertificate: one is not good; all are shown as before.
+    """
+    listener_contexts(config)  # a context that has taken half of a bad pair would show nothing
+    for listener, context in listeners:
+        if context is not None:
+            with _told(config, listener):
+                certificate = _certificate(config, listener)
+                context.load_cert_chain(certificate.file, certificate.key)
+
+
+def _certificate(config: Config, listener: Listener) -> Certificate:
+    return listener.certificate or local_certificate(config.state_dir / "tls", config.hostname)
+
+
+@contextlib.contextmanager
+def _told(config: Config, listener: Listener) -> Iterator[None]:
+    """Whatever is wrong with a listener's certificate is told as `UnusableCertificate`."""
+    own = listener.certificate
+    where = f"{own.file}, {own.key}" if own else config.state_dir / "tls"
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ssl.SSLError):
+            why = "they are no PEM certificate and its unencrypted key, or do not belong together"
+        else:
+            why = getattr(error, "strerror", None) or str(error)
+        raise UnusableCertificate(
+            f"The certificate of the {listener.protocol} listener cannot be used ({where}): {why}"
+        ) from None
 
 
 def raise_descriptor_limit() -> None:

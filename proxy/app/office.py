@@ -6,7 +6,9 @@ holds the state folder.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -17,9 +19,9 @@ from proxy.accounts.microsoft import POOL_THREADS, Microsoft
 from proxy.accounts.passdb import MAX_HASHES_AT_ONCE, PassDb
 from proxy.accounts.sign_in import SignIns
 from proxy.accounts.states import AccountStates
-from proxy.accounts.store import SqliteStore, lock_state_folder
+from proxy.accounts.store import SqliteStore, StoreError, lock_state_folder
 from proxy.accounts.tokens import Tokens
-from proxy.accounts.vault import Vault, read_key
+from proxy.accounts.vault import KeyUnusable, Vault, read_key
 from proxy.config import Config
 from proxy.network.reactor import Reactor
 
@@ -29,7 +31,7 @@ class OfficeReactor(Reactor, IReactorFromThreads):
 
 
 class Office:
-    """Made by `open_office`; `close` gives the state folder back."""
+    """Holds the state folder from its making to `close`."""
 
     def __init__(self, config: Config, reactor: OfficeReactor) -> None:
         """Hold the state folder, and read the key.
@@ -41,10 +43,15 @@ class Office:
         self.config = config
         self._reactor = reactor
         self._folder = lock_state_folder(config.state_dir)
+        try:
+            vault = Vault(read_key(config.key))
+        except KeyUnusable:
+            self._folder.release()
+            raise
         self.states = AccountStates()
-        self._store = SqliteStore(self._folder, Vault(read_key(config.key)), reactor)
-        self._microsoft_pool = ThreadPool(0, POOL_THREADS, "microsoft")
-        self._hash_pool = ThreadPool(0, MAX_HASHES_AT_ONCE, "scrypt")
+        self._store = SqliteStore(self._folder, vault, reactor)
+        self._microsoft_pool = _pool(POOL_THREADS, "microsoft")
+        self._hash_pool = _pool(MAX_HASHES_AT_ONCE, "scrypt")
         microsoft = Microsoft(self._microsoft_pool, reactor)
         self.tokens = Tokens(self._store, microsoft, reactor, self.states)
         self.sign_ins = SignIns(microsoft, self.tokens, reactor)
@@ -54,18 +61,25 @@ class Office:
         """Open the store and look what each account has.
 
         Raises:
-            StoreError: no record was changed.
+            StoreError: no record was changed, and the state folder is given back.
         """
-        await self._store.open()
+        try:
+            await self._store.open()
+        except StoreError:
+            self._folder.release()
+            raise
         self._microsoft_pool.start()
         self._hash_pool.start()
-        await self.tokens.start(self.config.accounts)
+        await self.look()
 
-    async def use(self, config: Config) -> None:
+    def use(self, config: Config) -> None:
         """Work with a new configuration from now on; grants, tokens and states stay."""
         self.passdb = self._passdb(config)
         self.config = config
-        await self.tokens.start(config.accounts)
+
+    async def look(self) -> None:
+        """Look what each account has, so that their states are right; logins need not wait for it."""
+        await self.tokens.start(self.config.accounts)
 
     async def close(self) -> None:
         """Save what is to be saved, end the threads, release the folder."""
@@ -73,7 +87,8 @@ class Office:
         await self.tokens.close()
         await self._store.close()
         for pool in (self._microsoft_pool, self._hash_pool):
-            pool.stop()
+            # `stop` waits for its threads. What still hangs at Microsoft has been waited for: `tokens.close`.
+            threading.Thread(target=pool.stop, daemon=True).start()
         self._folder.release()
 
     def _passdb(self, config: Config) -> PassDb:
@@ -81,3 +96,10 @@ class Office:
             return deferToThreadPool(self._reactor, self._hash_pool, job)
 
         return PassDb(config.accounts, run=run, now=self._reactor.seconds)
+
+
+def _pool(threads: int, name: str) -> ThreadPool:
+    """Threads that do not keep the process alive."""
+    pool = ThreadPool(0, threads, name)
+    pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]
+    return pool

@@ -178,6 +178,7 @@ class Connection(Generic[DialogueT]):
 
     def _broken(self, failed: Failure) -> None:
         """The dialogue raised an error. As in `dataReceived`, where Twisted sees to it, that ends the connection."""
+        assert failed.value is not None
         log.failure("dialogue failed", failed.value, state=self.dialogue.state.name)
         self.abort()
 

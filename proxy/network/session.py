@@ -93,11 +93,13 @@ class Session:
         self._log = log
         self._wrong: set[int] = set()
         self._wrong_attempts = 0
+        self._stream: Stream | None = None
         self._front: Connection[Front] | None = None
         self._relay: Relay | None = None
 
     async def run(self, stream: Stream) -> None:
         """Greet, log in, relay; returns when the mail program's side is closed or handed to the relay's end."""
+        self._stream = stream
         front = self._front = await self._greet(stream)
         limit = self._services.reactor.callLater(LOGIN_LIMIT_S, self._expire, front)
         try:
@@ -108,11 +110,13 @@ class Session:
                     self._log.debug("password accepted", login=account.name)
                     async with self._place(account):
                         upstream, ready = await self._open_upstream(account)
-                        front.perform(front.dialogue.accept(ready))
-                        if not front.lost:
-                            limit.cancel()
-                            return await self._relay_all(front, upstream, account)
-                        upstream.abort()
+                        try:
+                            front.perform(front.dialogue.accept(ready))
+                            if not front.lost:
+                                limit.cancel()
+                                return await self._relay_all(front, upstream, account)
+                        finally:
+                            upstream.abort()  # unless it is the relay's by now
                 except LoginRefused as refused:
                     await self._refuse(front, outcome.credentials, account, refused)
                 except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
@@ -132,6 +136,8 @@ class Session:
             self._relay.close("stopping")
         elif self._front is not None:
             self._expire(self._front)
+        elif self._stream is not None:
+            self._stream.abortConnection()
 
     # --- the steps
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -110,8 +111,8 @@ def local_certificate(folder: Path, hostname: str) -> Certificate:
         _keep(authority, files)
         log.info("made the local certificate authority", file=str(files.file))
     files = Certificate(folder / "server.pem", folder / "server.key")
-    server = _read(files)
-    if server is None or not _shows(server, names, authority):
+    server = _read(files, authority)
+    if server is None or x509.SubjectAlternativeName(names) not in _extensions(server, x509.SubjectAlternativeName):
         _keep(_make_certificate(hostname, names, authority), files)
     return files
 
@@ -124,29 +125,26 @@ class _Signed:
     key: rsa.RSAPrivateKey
 
 
-def _read(files: Certificate) -> _Signed | None:
-    """None if a file is missing or damaged, if the two do not belong together, or if the certificate is old."""
+def _read(files: Certificate, authority: _Signed | None = None) -> _Signed | None:
+    """What the files hold; without an authority, one that signed itself.
+
+    None if a file is missing or damaged, if they do not belong together or to the authority, or if the end is near.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(files.file.read_bytes())
         key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
-        fits = len(certificate.extensions) > 0 and certificate.public_key() == key.public_key()
-    except (FileNotFoundError, ValueError):
+        certificate.verify_directly_issued_by(authority.certificate if authority else certificate)
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):  # TypeError: somebody encrypted the key
         return None
     lasts = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > RENEW_BEFORE
-    return _Signed(certificate, key) if fits and lasts and isinstance(key, rsa.RSAPrivateKey) else None
+    if lasts and isinstance(key, rsa.RSAPrivateKey) and key.public_key() == certificate.public_key():
+        return _Signed(certificate, key)
+    return None
 
 
 def _permits(authority: _Signed, names: Sequence[x509.GeneralName]) -> bool:
     constraints = _extensions(authority, x509.NameConstraints)
     return all(any(subtree in (each.permitted_subtrees or ()) for each in constraints) for subtree in _subtrees(names))
-
-
-def _shows(server: _Signed, names: Sequence[x509.GeneralName], authority: _Signed) -> bool:
-    """Whether it is for these names, and from this authority."""
-    from_it = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
-    return x509.SubjectAlternativeName(names) in _extensions(server, x509.SubjectAlternativeName) and (
-        from_it in _extensions(server, x509.AuthorityKeyIdentifier)
-    )
 
 
 def _extensions(signed: _Signed, kind: type[ExtensionT]) -> list[ExtensionT]:

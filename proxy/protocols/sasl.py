@@ -31,7 +31,7 @@ class Challenge:
 
 
 Step = Challenge | Credentials
-"""Credentials may be unfit (empty, with control characters): `acceptable` says so, and they count as wrong."""
+"""Credentials may be unfit (empty, with control characters): passdb refuses them as wrong."""
 
 
 class Plain:
@@ -67,14 +67,6 @@ class LoginMechanism:
 Mechanism = Plain | LoginMechanism
 MECHANISMS: dict[bytes, type[Plain] | type[LoginMechanism]] = {b"PLAIN": Plain, b"LOGIN": LoginMechanism}
 """By upper-case name, in the order in which they are announced."""
-
-
-def acceptable(credentials: Credentials) -> bool:
-    """False if a part is empty or holds a control character: `\\x01` would inject fields into XOAUTH2 (CLIENTS 1.2)."""
-    parts = (credentials.login, credentials.password)
-    return all(parts) and not any(
-        octet < 0x20 or octet == 0x7F for part in (*parts, credentials.authorization_id) for octet in part
-    )
 
 
 def decode(text: bytes) -> bytes:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.end_to_end.programs import Security
 from tests.servers.child import wait_until
 from tests.servers.mailhost import Person
 
+P = ParamSpec("P")
 PATIENCE_S = 60.0
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages.txt"
@@ -62,7 +64,8 @@ class Entry:
     securities: tuple[Security, ...]
 
 
-ENTRIES: list[Entry] = []
+ENTRIES: dict[Entry, None] = {}
+"""All that is claimed, in the order of the tests."""
 DRIVEN: set[tuple[Entry, Security]] = set()
 """What has been proven in this run."""
 
@@ -234,19 +237,20 @@ def driven(
     *,
     package: str | None = None,
     securities: Sequence[Security] = tuple(Security),
-) -> Callable[[Callable[[Berth], None]], Callable[[Berth], None]]:
+) -> Callable[[Callable[Concatenate[Berth, P], None]], Callable[Concatenate[Berth, P], None]]:
     """The test of a program: run once for each security, and entered in the table with what it claims."""
     entry = Entry(program, package or program, protocol, does, login, tuple(securities))
-    ENTRIES.append(entry)
+    ENTRIES[entry] = None
 
-    def decorate(test: Callable[[Berth], None]) -> Callable[[Berth], None]:
+    def decorate(test: Callable[Concatenate[Berth, P], None]) -> Callable[Concatenate[Berth, P], None]:
         @pytest.mark.parametrize("berth", [pytest.param((entry, s), id=s.value) for s in securities], indirect=True)
         @functools.wraps(test)
-        def run(berth: Berth) -> None:
-            test(berth)
-            assert berth.tap.securities == {berth.security}
+        def run(berth: Berth, *fixtures: P.args, **named: P.kwargs) -> None:
+            test(berth, *fixtures, **named)
+            used = berth.tap.securities
+            assert used == {berth.security}, f"it used {used}"
             if berth.security is Security.PLAIN:
-                assert berth.tap.logins == {entry.login}
+                assert berth.tap.logins == {entry.login}, f"it logged in by {berth.tap.logins}"
             DRIVEN.add((entry, berth.security))
 
         return run
@@ -273,6 +277,13 @@ def same_lines(shown: bytes, stored: bytes) -> None:
     """A program showed the message to a person: every line of the body is there."""
     missing = [line for line in _lines(stored).partition(b"\n\n")[2].split(b"\n") if line not in shown]
     assert missing == []
+
+
+def sent_whole(stored: bytes, letter: bytes) -> None:
+    """As it was given to the program, below the trace headers of the servers."""
+    at = stored.find(letter.partition(b"\r\n")[0])
+    assert at > 0
+    same(stored[at:], letter)
 
 
 def only_file(folder: Path) -> bytes:

@@ -207,7 +207,7 @@ def test_what_is_said_between_starttls_and_tls_is_never_taken_as_plain_text(
     way.stream.abortConnection()
 
 
-def refused_handshake(way: Leg, reactor: TurningReactor, up: list[None | Failure]) -> Failure:
+def refused_handshake(way: Leg, reactor: TurningReactor, up: list[Failure | None]) -> Failure:
     """It failed as the docstring says, the owner aborted, and all is over."""
     reactor.turn_until(lambda: up, waiting_for="the handshake's end")
     way.stream.abortConnection()

@@ -1,0 +1,748 @@
+"""The session: four steps from a password to a relayed mailbox, and a calm answer to all that can go wrong on the way."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from proxy.config.settings import AuthFailures, ListenerTls, ProtocolName
+from proxy.demo.certificates import LocalCertificate
+from proxy.log import Log
+from proxy.login import Fault, LoginRefused, Refusal
+from proxy.network.limits import QUEUE_LIMIT_S
+from proxy.network.session import (
+    AUTO_TLS_WAIT_S,
+    LOGIN_LIMIT_S,
+    MAX_AUTO_TLS_WAIT_S,
+    MAX_WRONG_ATTEMPTS,
+    UPSTREAM_LIMIT_S,
+    WRONG_PASSWORD_DELAY_S,
+    Door,
+    Session,
+)
+from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, Stream
+from proxy.protocols import PROTOCOLS
+from tests.network.house import ALICE, LOGIN, PASSWORD, PEER, TOKEN, House, Mailbox, house, listener, with_connections
+from tests.network.turning import Peer, TurningReactor, socket_pair, watch
+
+IMAP_LOGIN = b"a LOGIN " + LOGIN + b" " + PASSWORD + b"\r\n"
+PLAIN = base64.b64encode(b"\0" + LOGIN + b"\0" + PASSWORD)
+PROMISED = "IMAP4 IMAP4rev1 "
+SIGN_IN = LoginRefused(Refusal.SIGN_IN_NEEDED, "Nobody has signed in: run mailferry sign-in alice", fault=Fault.CLIENT)
+
+
+@dataclass
+class Going:
+    """A session, and the mail program that the test plays."""
+
+    session: Session
+    door: Door
+    program: Peer
+    stream: Stream
+    ended: list[None | Failure]
+
+    @property
+    def over(self) -> bool:
+        """It ended without an error."""
+        assert self.ended in ([], [None])
+        return bool(self.ended)
+
+
+def door(
+    certificate: LocalCertificate,
+    protocol: ProtocolName = "imap",
+    tls: ListenerTls = ListenerTls.OFF,
+    failures: AuthFailures = AuthFailures.HONEST,
+) -> Door:
+    context = None if tls is ListenerTls.OFF else certificate.server_context()
+    return Door(listener(protocol, tls, auth_failures=failures), PROTOCOLS[protocol], context)
+
+
+def begin(reactor: TurningReactor, home: House, through: Door) -> Going:
+    near, far = socket_pair("tcp")
+    stream, program = Stream(near, reactor), Peer(far, reactor)
+    session = Session(through, home.services, PEER, Log("session", session="1"))
+    return Going(session, through, program, stream, watch(Deferred.fromCoroutine(session.run(stream))))
+
+
+def greeted(reactor: TurningReactor, home: House, through: Door) -> Going:
+    going = begin(reactor, home, through)
+    reactor.turn_until(lambda: going.program.got.endswith(b"\r\n"), waiting_for="the greeting")
+    going.program.take()
+    return going
+
+
+def hear(reactor: TurningReactor, going: Going, ending: bytes = b"\r\n") -> bytes:
+    reactor.turn_until(lambda: going.program.got.endswith(ending), waiting_for=repr(ending))
+    return going.program.take()
+
+
+@pytest.fixture
+def mailbox(reactor: TurningReactor, certificate: LocalCertificate) -> Mailbox:
+    return Mailbox(reactor, certificate)
+
+
+@pytest.fixture
+def home(reactor: TurningReactor, mailbox: Mailbox) -> House:
+    return house(reactor, mailbox)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """CLIENTS case 67: after every test here, the log at its most talkative is searched."""
+    with caplog.at_level(logging.DEBUG):
+        yield
+    text = caplog.text + "".join(str(getattr(record, "fields", "")) for record in caplog.get_records("call"))
+    secrets = [PASSWORD, base64.b64encode(PASSWORD)[:-4], PLAIN, b"token-number", b"wrong-", b"Bearer "]
+    secrets += [base64.b64encode((TOKEN % n).encode())[:-4] for n in (1, 2)]
+    assert [secret for secret in secrets if secret.decode() in text] == []
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    """The fields of each line of this event."""
+    return [getattr(record, "fields", {}) for record in caplog.records if record.getMessage() == event]
+
+
+# --- the four steps
+
+
+def test_a_login_leads_to_the_mailbox(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    mailbox: Mailbox,
+    home: House,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    going = begin(reactor, home, door(certificate))
+    assert hear(reactor, going).startswith(b"* OK [CAPABILITY IMAP4 IMAP4rev1 ")
+    assert not mailbox.visits  # nothing leaves this machine before a password is right
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going) == b"a OK [CAPABILITY IMAP4rev1 IDLE MOVE] AUTHENTICATE completed.\r\n"
+    assert home.tokens.asked == [(ALICE.mailbox, False)]
+    assert home.states.told == ["alice succeeded"]
+    going.program.say(b"b SELECT INBOX\r\n")
+    assert hear(reactor, going) == b"b OK done\r\n"
+    assert mailbox.visit.after_login() == b"b SELECT INBOX\r\n"
+    going.program.close_write()
+    reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
+    mailbox.visit.peer.close_write()
+    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    [line] = logged(caplog, "session closed")
+    assert (line["login"], line["bytes_up"], line["bytes_down"]) == ("alice", 16, 11)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said", "answer", "name"),
+    [
+        ("pop3", b"USER alice\r\nPASS " + PASSWORD + b"\r\n", b"+OK User successfully authenticated\r\n", ALICE.mailbox),
+        ("smtp", b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n", b"235 2.7.0 Authentication successful\r\n", ALICE.sign_in),
+    ],
+)
+def test_the_other_protocols_lead_there_too(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    protocol: ProtocolName,
+    said: bytes,
+    answer: bytes,
+    name: str,
+) -> None:
+    mailbox = Mailbox(reactor, certificate, protocol)
+    home = house(reactor, mailbox)
+    going = greeted(reactor, home, door(certificate, protocol))
+    going.program.say(said)
+    assert hear(reactor, going, answer).endswith(answer)
+    assert home.tokens.asked == [(name, False)]
+    going.program.say(b"NOOP\r\n")
+    reactor.turn_until(lambda: going.program.got)
+    assert mailbox.visit.after_login() == b"NOOP\r\n"
+
+
+@pytest.mark.parametrize("tls", [ListenerTls.IMPLICIT, ListenerTls.AUTO, ListenerTls.STARTTLS])
+def test_the_program_may_speak_tls(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House, tls: ListenerTls
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=tls))
+    client = certificate.client_context()
+    if tls is ListenerTls.STARTTLS:
+        hear(reactor, going)
+        going.program.say(b"s STARTTLS\r\n")
+        hear(reactor, going)
+    going.program.start_tls(client, server_side=False, server_hostname="localhost")
+    going.program.say(IMAP_LOGIN)
+    assert b"a OK [CAPABILITY IMAP4rev1 IDLE MOVE]" in hear(reactor, going, b"completed.\r\n")
+    assert mailbox.visit.logged_in
+    assert going.program.tls is not None
+
+
+# --- what is pipelined
+
+
+def test_what_is_pipelined_behind_the_login_goes_upstream_after_it_in_order(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS case 28."""
+    going = greeted(reactor, home, door(certificate))
+    home.tokens.holds = True
+    going.program.say(IMAP_LOGIN + b"b SELECT INBOX\r\nc IDL")
+    reactor.pass_time(2)
+    assert not mailbox.visits
+    home.tokens.go_on()
+    mailbox.holds_verdict = True
+    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.lines)
+    going.program.say(b"E\r\n")
+    reactor.settle()
+    assert not mailbox.visit.after_login()
+    assert not going.program.got
+    mailbox.holds_verdict = False
+    assert hear(reactor, going, b"c OK done\r\n").endswith(b"b OK done\r\nc OK done\r\n")
+    assert mailbox.visit.after_login() == b"b SELECT INBOX\r\nc IDLE\r\n"
+
+
+def test_what_is_pipelined_is_not_taken_for_the_answer_to_a_challenge(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS case 29: upstream says `+ eyJ...`, then NO."""
+    mailbox.refused_tokens = {1, 2}
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN + b"b NOOP\r\n")
+    answer = hear(reactor, going, b"b OK NOOP completed\r\n")
+    assert answer.startswith(b"a NO [UNAVAILABLE] ")
+    assert len(mailbox.visits) == 2
+    for visit in mailbox.visits:
+        assert visit.lines[1:] == [b"\r\n"]
+
+
+# --- tokens
+
+
+def test_a_refused_token_is_refreshed_once(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    mailbox.refused_tokens = {1}
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a OK ")
+    assert home.tokens.asked == [(ALICE.mailbox, False), (ALICE.mailbox, True)]
+    assert [visit.logged_in for visit in mailbox.visits] == [False, True]
+    reactor.turn_until(lambda: mailbox.visits[0].peer.at_eof)  # the first is not left open
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said", "answer"),
+    [
+        ("imap", IMAP_LOGIN, b"a NO [UNAVAILABLE] "),
+        ("pop3", b"USER alice\r\nPASS " + PASSWORD + b"\r\n", b"-ERR [SYS/PERM] "),
+        ("smtp", b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n", b"454 4.7.0 "),
+    ],
+)
+def test_a_token_refused_twice_is_told_as_upstreams_refusal(
+    reactor: TurningReactor, certificate: LocalCertificate, protocol: ProtocolName, said: bytes, answer: bytes
+) -> None:
+    mailbox = Mailbox(reactor, certificate, protocol)
+    mailbox.refused_tokens = {1, 2}
+    home = house(reactor, mailbox)
+    going = greeted(reactor, home, door(certificate, protocol))
+    going.program.say(said)
+    reactor.turn_until(lambda: b"\r\n" + answer in b"\r\n" + bytes(going.program.got))
+    assert [fresh for _, fresh in home.tokens.asked] == [False, True]
+    assert home.states.told == ["alice refused_upstream"]
+    reactor.settle()
+    assert all(visit.peer.at_eof for visit in mailbox.visits)
+
+
+def test_what_the_tokens_refuse_is_told(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    home.tokens.refuses = SIGN_IN
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going) == b"a NO [UNAVAILABLE] Nobody has signed in: run mailferry sign-in alice\r\n"
+    assert not mailbox.visits
+    assert home.states.told == ["alice sign_in_needed"]
+    home.tokens.refuses = None
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a OK ")
+
+
+def test_authenticated_but_not_connected_is_no_success(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS case 30."""
+    mailbox.verdict = b"%BAD User is authenticated but not connected."
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+
+
+# --- upstream in trouble
+
+
+def test_an_upstream_that_does_not_answer_is_given_up_in_time(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    mailbox.silent = True
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.pass_time(UPSTREAM_LIMIT_S - 0.1)
+    assert not going.program.got
+    reactor.pass_time(0.1)
+    answer = hear(reactor, going)
+    assert answer.startswith(b"a NO [UNAVAILABLE] Not your password: localhost did not answer within 25 seconds")
+    assert mailbox.visit.peer.got.startswith(b"\x16")  # a ClientHello
+    assert mailbox.visit.peer.at_eof
+    assert home.states.told == ["alice try_later"]
+
+
+def test_a_sign_in_service_that_does_not_answer_is_given_up_in_time(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    home.tokens.holds = True
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.pass_time(UPSTREAM_LIMIT_S)
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+    assert home.tokens.cancelled == 1
+
+
+def test_no_connection_is_told(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    home = house(reactor)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    answer = hear(reactor, going)
+    assert answer.startswith(b"a NO [UNAVAILABLE] Not your password: no connection to nowhere.example:993: ")
+
+
+def test_a_certificate_that_does_not_fit_is_told(
+    reactor: TurningReactor, certificate: LocalCertificate, other_certificate: LocalCertificate
+) -> None:
+    mailbox = Mailbox(reactor, other_certificate)
+    home = house(reactor, mailbox)
+    going = greeted(reactor, home, door(certificate))
+    mailbox._context = certificate.server_context()
+    going.program.say(IMAP_LOGIN)
+    assert b"its certificate is not trusted" in hear(reactor, going)
+    assert not mailbox.visit.lines
+
+
+def test_an_upstream_that_hangs_up_is_told(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    mailbox.holds_verdict = True
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.lines)
+    mailbox.visit.peer.close()
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] Not your password: the connection to localhost failed")
+
+
+# --- wrong passwords
+
+
+def wrong(number: int) -> bytes:
+    return b"a LOGIN alice wrong-%d\r\n" % number
+
+
+def test_wrong_passwords_cost_more_and_more_time_and_the_third_the_connection(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS case 39."""
+    going = greeted(reactor, home, door(certificate))
+    for number in (1, 2, 3):
+        going.program.say(wrong(number))
+        reactor.pass_time(WRONG_PASSWORD_DELAY_S * number - 0.1)
+        assert not going.program.got
+        reactor.pass_time(0.1)
+        assert going.program.got.startswith(b"a NO [AUTHENTICATIONFAILED] ")
+        assert going.program.at_eof == (number == 3)
+        assert (b"* BYE" in going.program.take()) == (number == 3)
+    assert going.over
+    assert not mailbox.visits
+    assert not home.tokens.asked
+    assert not home.states.told
+
+
+def test_one_typo_tried_in_three_ways_counts_once(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    """CLIENTS 0.10: Thunderbird tries PLAIN, then LOGIN, then the LOGIN command."""
+    going = greeted(reactor, home, door(certificate))
+    blob = base64.b64encode(b"\0alice\0wrong-1")
+    ways = [
+        b"a AUTHENTICATE PLAIN " + blob + b"\r\n",
+        b"a AUTHENTICATE LOGIN YWxpY2U=\r\n" + base64.b64encode(b"wrong-1") + b"\r\n",
+        wrong(1),
+    ]
+    for said in ways * (MAX_WRONG_ATTEMPTS // 3):
+        assert not going.over
+        going.program.say(said)
+        reactor.pass_time(WRONG_PASSWORD_DELAY_S)
+        assert b"a NO [AUTHENTICATIONFAILED] " in going.program.take()
+    assert going.over  # but not for ever
+    assert len(home.passdb.asked) == MAX_WRONG_ATTEMPTS
+
+
+def test_the_right_password_may_follow_wrong_ones(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(wrong(1) + wrong(2) + IMAP_LOGIN)
+    reactor.pass_time(3 * WRONG_PASSWORD_DELAY_S)
+    reactor.turn_until(lambda: b"a OK " in going.program.got)
+    assert going.program.got.count(b"a NO [AUTHENTICATIONFAILED]") == 2
+
+
+def test_what_follows_a_wrong_password_waits_with_it(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    """Otherwise a guesser would not be slowed down at all."""
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(wrong(1) + wrong(2))
+    reactor.pass_time(WRONG_PASSWORD_DELAY_S - 0.1)
+    assert len(home.passdb.asked) == 1
+
+
+# --- limits
+
+
+def test_a_login_beyond_the_accounts_share_waits_for_a_place(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS case 41."""
+    home.passdb.account = with_connections(ALICE, imap=1)
+    first, second, third = (greeted(reactor, home, door(certificate)) for _ in range(3))
+    first.program.say(IMAP_LOGIN)
+    hear(reactor, first)
+    second.program.say(IMAP_LOGIN)
+    third.program.say(IMAP_LOGIN)
+    reactor.pass_time(QUEUE_LIMIT_S - 1)
+    assert len(mailbox.visits) == 1
+    first.program.close_write()
+    reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
+    mailbox.visit.peer.close_write()
+    assert hear(reactor, second).startswith(b"a OK ")
+    assert hear_busy(reactor, third).startswith(b"a NO [UNAVAILABLE] Too many sessions")
+
+
+def hear_busy(reactor: TurningReactor, going: Going) -> bytes:
+    reactor.pass_time(1)
+    return hear(reactor, going)
+
+
+def test_the_time_for_logging_in_is_bounded(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    """CLIENTS case 36: an octet now and then does not prolong it."""
+    going = greeted(reactor, home, door(certificate))
+    for _ in range(int(LOGIN_LIMIT_S / 10) - 1):
+        going.program.say(b"x")
+        reactor.pass_time(10)
+    assert not going.over
+    reactor.pass_time(10)
+    assert hear(reactor, going) == b"* BYE The time for logging in is over\r\n"
+    assert going.over
+
+
+@pytest.mark.parametrize("tls", [ListenerTls.IMPLICIT, ListenerTls.AUTO, ListenerTls.STARTTLS])
+def test_a_program_that_stays_in_its_handshake_is_left(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, tls: ListenerTls
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=tls))
+    if tls is ListenerTls.AUTO:
+        going.program.say(b"\x16")
+    if tls is ListenerTls.STARTTLS:
+        hear(reactor, going)
+        going.program.say(b"a STARTTLS\r\n")
+    reactor.pass_time(LOGIN_LIMIT_S + LINGER_S)
+    assert going.over
+    assert going.stream.fileno() == -1
+
+
+def test_a_relayed_session_has_no_login_limit(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    reactor.pass_time(2 * LOGIN_LIMIT_S)
+    assert not going.over
+    going.program.say(b"b NOOP\r\n")
+    assert hear(reactor, going) == b"b OK done\r\n"
+
+
+# --- what nobody foresaw
+
+
+def test_an_unforeseen_error_is_told_as_try_later_and_logged(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.passdb.raises = RuntimeError("unforeseen")
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] Not your password: mailferry met an error of its own")
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is home.passdb.raises
+    home.passdb.raises = None
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a OK ")
+
+
+def test_an_unforeseen_error_behind_the_login_leaves_no_upstream(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    home.states.raises = RuntimeError("unforeseen")
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
+
+
+# --- auto TLS
+
+
+def test_an_auto_listener_greets_a_plain_program_within_its_patience(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=ListenerTls.AUTO))
+    reactor.pass_time(AUTO_TLS_WAIT_S)
+    assert hear(reactor, going).startswith(b"* OK [CAPABILITY ")
+
+
+def test_a_program_that_speaks_before_the_greeting_is_heard(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=ListenerTls.AUTO))
+    going.program.say(b"a NOOP\r\n")
+    reactor.turn_until(lambda: b"a OK" in going.program.got)
+    assert going.program.got.startswith(b"* OK")
+    assert reactor.seconds() == 0
+
+
+def test_a_tls_program_that_came_late_doubles_the_patience(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    through = door(certificate, tls=ListenerTls.AUTO)
+    expected = AUTO_TLS_WAIT_S
+    while expected < MAX_AUTO_TLS_WAIT_S:
+        going = begin(reactor, home, through)
+        reactor.pass_time(through.auto_wait_s)
+        going.program.start_tls(certificate.client_context(), server_side=False, server_hostname="localhost")
+        reactor.turn_until(lambda going=going: going.over)  # type: ignore[misc]
+        expected = min(2 * expected, MAX_AUTO_TLS_WAIT_S)
+        assert through.auto_wait_s == expected
+    again = begin(reactor, home, through)
+    reactor.pass_time(MAX_AUTO_TLS_WAIT_S - 0.1)
+    again.program.start_tls(certificate.client_context(), server_side=False, server_hostname="localhost")
+    assert hear(reactor, again).startswith(b"* OK")
+
+
+# --- deferred failures
+
+
+def test_a_deferred_failure_says_yes_and_succeeds_at_mail(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    """CLIENTS 3.3, case 50."""
+    mailbox = Mailbox(reactor, certificate, "smtp")
+    home = house(reactor, mailbox)
+    home.tokens.refuses = SIGN_IN
+    going = greeted(reactor, home, door(certificate, "smtp", failures=AuthFailures.DEFERRED))
+    going.program.say(b"EHLO x\r\n")
+    hear(reactor, going)
+    going.program.say(b"AUTH PLAIN " + PLAIN + b"\r\n")
+    assert hear(reactor, going) == b"235 2.7.0 Authentication successful\r\n"
+    assert not mailbox.visits
+    going.program.say(b"MAIL FROM:<a@b.example>\r\n")
+    assert hear(reactor, going).startswith(b"451 4.7.0 Nobody has signed in")
+    home.tokens.refuses = None
+    going.program.say(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n")
+    assert hear(reactor, going, b"OK\r\n250 2.1.0 Sender OK\r\n") == 2 * b"250 2.1.0 Sender OK\r\n"
+    assert mailbox.visit.after_login() == b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+
+
+def test_a_wrong_password_is_never_deferred(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate, "smtp", failures=AuthFailures.DEFERRED))
+    going.program.say(b"EHLO x\r\nAUTH PLAIN " + base64.b64encode(b"\0alice\0wrong-1") + b"\r\n")
+    reactor.pass_time(WRONG_PASSWORD_DELAY_S)
+    reactor.turn_until(lambda: b"535 5.7.8 " in going.program.got)
+
+
+def test_an_upstream_that_offers_less_than_was_announced_ends_the_session(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    """CLIENTS case 56; the next EHLO then tells the truth."""
+    mailbox = Mailbox(reactor, certificate, "smtp")
+    mailbox.extensions = b"250-PIPELINING\r\n250-8BITMIME\r\n"
+    home = house(reactor, mailbox)
+    through = door(certificate, "smtp")
+    through.upstream = mailbox.upstream
+    home.services.learnt[mailbox.upstream] = ("PIPELINING", "8BITMIME", "CHUNKING")
+    going = greeted(reactor, home, through)
+    going.program.say(b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n")
+    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    assert b"250-CHUNKING" in going.program.got
+    assert b"\r\n454 4.7.0 " in going.program.got
+    reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
+    assert home.states.told == []
+    going = greeted(reactor, home, through)
+    going.program.say(b"EHLO x\r\n")
+    assert b"CHUNKING" not in hear(reactor, going, b"\r\n")
+
+
+# --- the daemon stops
+
+
+def test_stopping_before_the_greeting(reactor: TurningReactor, certificate: LocalCertificate, home: House) -> None:
+    through = door(certificate, tls=ListenerTls.AUTO)
+    through.auto_wait_s = MAX_AUTO_TLS_WAIT_S
+    going = begin(reactor, home, through)
+    going.session.stop()
+    reactor.pass_time(MAX_AUTO_TLS_WAIT_S)
+    assert going.over
+    assert going.program.at_eof
+    assert not going.program.got
+
+
+def test_stopping_a_program_that_has_not_logged_in(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.session.stop()
+    assert going.over
+    assert hear(reactor, going).startswith(b"* BYE")
+
+
+@pytest.mark.parametrize("tls", [ListenerTls.IMPLICIT, ListenerTls.AUTO])
+def test_stopping_in_the_middle_of_a_handshake(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, tls: ListenerTls
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=tls))
+    going.program.say(b"\x16")
+    reactor.settle()
+    going.session.stop()
+    assert going.over
+    assert going.stream.fileno() == -1
+
+
+@pytest.mark.parametrize("stage", ["token", "upstream", "queue", "penalty"])
+def test_stopping_in_the_middle_of_a_login(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House, stage: str
+) -> None:
+    home.passdb.account = with_connections(ALICE, imap=1)
+    if stage == "queue":
+        first = greeted(reactor, home, door(certificate))
+        first.program.say(IMAP_LOGIN)
+        hear(reactor, first)
+    home.tokens.holds = stage == "token"
+    mailbox.holds_verdict = stage == "upstream"
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(wrong(1) if stage == "penalty" else IMAP_LOGIN)
+    reactor.settle()
+    going.session.stop()
+    reactor.settle()
+    assert going.program.got.startswith(b"* BYE")
+    assert going.program.at_eof
+    reactor.pass_time(UPSTREAM_LIMIT_S + LINGER_S)
+    assert going.over
+    assert b"OK" not in going.program.got
+    assert all(visit.peer.at_eof for visit in mailbox.visits[stage == "queue" :])
+
+
+def test_stopping_a_relayed_session_delivers_what_is_kept(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    going.program.stalled = True
+    mailbox.visit.peer.say(bytes(8 << 20))
+    reactor.settle()
+    going.session.stop()
+    reactor.settle()
+    going.program.stalled = False
+    reactor.turn_until(lambda: going.program.at_eof)
+    assert len(going.program.got) > 1 << 18
+    reactor.pass_time(LINGER_S)
+    assert going.over
+    going.session.stop()  # once more does no harm
+
+
+# --- the program leaves
+
+
+@pytest.mark.parametrize("leaves", [Peer.close, Peer.reset], ids=["close", "reset"])
+@pytest.mark.parametrize("stage", ["token", "upstream"])
+def test_a_program_that_leaves_during_its_login_leaves_nothing(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    mailbox: Mailbox,
+    home: House,
+    leaves: Callable[[Peer], None],
+    stage: str,
+) -> None:
+    home.tokens.holds = stage == "token"
+    mailbox.holds_verdict = stage == "upstream"
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.settle()
+    leaves(going.program)
+    reactor.settle()
+    home.tokens.go_on()
+    mailbox.holds_verdict = False
+    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.peer.at_eof)
+    mailbox.visit.peer.close()
+    reactor.pass_time(DELIVERY_LIMIT_S)
+    assert going.over
+
+
+def test_a_program_that_half_closes_behind_its_login_gets_its_answers(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN + b"b FETCH 1 BODY[]\r\n")
+    going.program.close_write()
+    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.peer.at_eof)
+    assert mailbox.visit.after_login() == b"b FETCH 1 BODY[]\r\n"
+    mailbox.visit.peer.say(bytes(1 << 20))
+    mailbox.visit.peer.close_write()
+    reactor.turn_until(lambda: going.program.at_eof)
+    assert going.program.got.endswith(b"b OK done\r\n" + bytes(1 << 20))
+    reactor.turn_until(lambda: going.over)
+
+
+# --- what is remembered
+
+
+def test_upstreams_list_is_learnt_and_promised_from_then_on(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    through = door(certificate)
+    through.upstream = mailbox.upstream
+    going = greeted(reactor, home, through)
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    assert home.services.learnt == {mailbox.upstream: ("IMAP4rev1", "IDLE", "MOVE")}
+    later = begin(reactor, home, through)
+    assert b"IDLE MOVE" in hear(reactor, later).replace(b"]", b" ")
+
+
+def test_a_second_login_resumes_the_first_ones_tls_session(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    reused = []
+    for _ in range(2):
+        going = greeted(reactor, home, door(certificate))
+        going.program.say(IMAP_LOGIN)
+        assert hear(reactor, going).startswith(b"a OK ")
+        tls = mailbox.visit.peer.tls
+        assert tls is not None
+        reused.append(tls.session_reused)
+    assert reused == [False, True]
