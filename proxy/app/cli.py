@@ -36,7 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     except LoginRefused as refused:
         return _fail(refused.text, EXIT_FAILED)
     except StateFolderHeld as held:
-        return _fail(f"Another mailferry (process {held.pid}) works in the state folder; wait or stop it.", EXIT_HELD)
+        who = f"Another mailferry (process {held.pid})" if held.pid else "Another mailferry"
+        return _fail(f"{who} works in the state folder; wait or stop it.", EXIT_HELD)
     except (StoreError, KeyUnusable) as error:
         return _fail(error.text, EXIT_FAILED)
     except UsageError as error:

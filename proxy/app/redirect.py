@@ -118,6 +118,12 @@ class _Landing(BaseHTTPRequestHandler):
         if not ours or not ({"code", "error"} & fields.keys()):
             self.send_error(404, "This page only ends a sign-in of mailferry")
             return
+        try:
+            self._show_page()
+        finally:
+            self._caught(fields)  # last, since the command may end now; and whether or not the browser is still there
+
+    def _show_page(self) -> None:
         said = "Microsoft has answered. You can close this page; the command that you started says how it went."
         page = f"<!doctype html><meta charset=utf-8><title>mailferry</title><p>{html.escape(said)}</p>".encode()
         self.send_response(200)
@@ -130,10 +136,7 @@ class _Landing(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        try:
-            self.wfile.write(page)
-        finally:
-            self._caught(fields)  # last: the command may end now
+        self.wfile.write(page)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Not at all: the line would hold the code."""

@@ -34,10 +34,16 @@ def turning_reactor() -> Iterator[Turning]:
         yield reactor
 
 
+@pytest.fixture(scope="session")
+def identity_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One certificate for all: keys take time."""
+    return tmp_path_factory.mktemp("identity")
+
+
 @pytest.fixture
-def identity(tmp_path: Path) -> Iterator[IdentityProvider]:
+def identity(identity_folder: Path) -> Iterator[IdentityProvider]:
     """Knows Alice, who is at the browser, and both apps of `Home.add_signed_in`."""
-    with IdentityProvider(tmp_path / "identity", device_interval_s=1) as provider:
+    with IdentityProvider(identity_folder, device_interval_s=1) as provider:
         provider.add_person(ALICE)
         provider.add_app(APPLICATION_ID)
         provider.add_app(ROBOT_ID, public=False, secret=SECRET, app_only=True, may_open=(DESK,))

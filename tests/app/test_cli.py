@@ -8,7 +8,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,9 +166,3 @@ def broken_pipe() -> Iterator[int]:
 
 def test_a_reader_that_has_left_is_no_error_to_tell(broken_pipe: int, home: Home) -> None:
     assert mailferry("--config", str(home.file), "app", "list", stdout=broken_pipe) == (1, "")
-
-
-def test_interrupting_ends_quietly(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
-    interrupt: Callable[[str], str] = lambda said: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
-    told = home.run("password", "--hash", types=interrupt, exit_code=130)
-    assert told.output == ""

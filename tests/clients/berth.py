@@ -260,29 +260,29 @@ def driven(
 
 def same(kept: bytes, stored: bytes) -> None:
     """A program kept the whole message; it may have made LF of CRLF."""
-    assert _lines(kept) == _lines(stored)
+    assert _lines(kept) == _lines(stored), f"not as it was:\n{_shown(kept)}"
 
 
 def same_body(kept: bytes, stored: bytes) -> None:
     """A program added header lines of its own, and kept the rest."""
     head, _, body = _lines(kept).partition(b"\n\n")
     stored_head, _, stored_body = _lines(stored).partition(b"\n\n")
-    assert body == stored_body
+    assert body == stored_body, f"another body:\n{_shown(kept)}"
     identity = re.search(rb"^Message-ID: .*$", stored_head, re.MULTILINE | re.IGNORECASE)
     assert identity is not None
-    assert identity[0].lower() in head.lower()
+    assert identity[0].lower() in head.lower(), f"another message:\n{_shown(kept)}"
 
 
 def same_lines(shown: bytes, stored: bytes) -> None:
     """A program showed the message to a person: every line of the body is there."""
     missing = [line for line in _lines(stored).partition(b"\n\n")[2].split(b"\n") if line not in shown]
-    assert missing == []
+    assert missing == [], f"not all lines:\n{_shown(shown)}"
 
 
 def sent_whole(stored: bytes, letter: bytes) -> None:
     """As it was given to the program, below the trace headers of the servers."""
     at = stored.find(letter.partition(b"\r\n")[0])
-    assert at > 0
+    assert at > 0, f"another message:\n{_shown(stored)}"
     same(stored[at:], letter)
 
 

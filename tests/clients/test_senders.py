@@ -8,7 +8,7 @@ from tests.end_to_end.programs import Security
 PLAIN_AND_STARTTLS = (Security.PLAIN, Security.STARTTLS)
 
 
-@driven("curl", "smtp", "sends every byte", "AUTH PLAIN, at once")
+@driven("curl", "smtp", "sends every byte", "AUTH PLAIN")
 def test_curl_smtp(berth: Berth) -> None:
     letter = berth.letter()
     config = berth.write("curlrc", f'user = "{berth.login}:{berth.password}"\n')
@@ -55,7 +55,7 @@ def test_swaks(berth: Berth) -> None:
 --port {berth.port}
 --auth-user {berth.login}
 --auth-password {berth.password}
---auth
+--auth LOGIN
 --from {berth.login}
 --to {berth.login}
 {berth.choose("", *verified)}
@@ -129,16 +129,17 @@ def test_mailutils(berth: Berth) -> None:
     """GNU mailutils: with TLS at once it wants a port of its own choice."""
     letter = berth.letter()
     login = berth.login.replace("@", "%40")
-    mailer = f"smtp://{login}:{berth.password}@localhost:{berth.port};strip-auth{berth.choose(';notls', '', '')}"
+    mailer = f"smtp://{login}:{berth.password}@localhost:{berth.port}{berth.choose(';notls', '', '')}"
+    config = berth.write("mailutils.conf", f'mailer {{ url "{mailer}"; }};\n')
     berth.run(
-        *("mail.mailutils", "--set", f"sendmail={mailer}", "--subject", "by ferry", "--return-address", berth.login),
-        *("--config-verbose", berth.login),
+        *("mail.mailutils", f"--config-file={config}", "--subject", "by ferry", "--return-address", berth.login),
+        berth.login,
         given=letter.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n"),
     )
     same_lines(berth.arrived(), letter)
 
 
-@driven("s-nail", "smtp", "sends", "AUTH PLAIN, at once")
+@driven("s-nail", "smtp", "sends", "AUTH PLAIN")
 def test_s_nail_smtp(berth: Berth) -> None:
     letter = berth.letter()
     login = berth.login.replace("@", "%40")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
-from tests.clients import test_libraries, test_programs  # noqa: F401  # they enter their claims
+from tests.clients.berth import HERE
 from tests.clients.table import HEAD, table
 from tests.end_to_end.ferry import ROOT
 
 
 def test_the_readme_quotes_the_table() -> None:
+    for file in HERE.glob("test_*.py"):
+        importlib.import_module(f"tests.clients.{file.stem}")  # each enters its claims
     readme = (ROOT / "README.md").read_text()
     quoted = re.search(r"<!-- clients -->\n(.*?)<!-- /clients -->", readme, re.DOTALL)
     if quoted is not None:
-        assert _without_versions(quoted[1].strip()) == _without_versions(table(lambda _: "").strip())
+        assert _without_versions(quoted[1].strip()) == _without_versions(table(lambda _: "?").strip())
 
 
 def _without_versions(text: str) -> list[list[str]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -171,8 +170,9 @@ class Visit:
     challenged: bool = False
 
     def after_login(self) -> bytes:
-        """What the program said to the mailbox."""
-        return b"".join(line for line in self.lines if not line.startswith((b"F", b"AUTH", b"EHLO", b"STARTTLS", b"dX")))
+        """What the program said to the mailbox: all but our own part."""
+        ours = (b"F2 ", b"F3 ", b"F4 ", b"AUTH ", b"EHLO ", b"dXNlcj")  # the last is `user=` in base64
+        return b"".join(line for line in self.lines if not line.startswith(ours))
 
 
 class Mailbox:
@@ -254,7 +254,10 @@ class Mailbox:
             visit.logged_in = self._takes(command.split()[2])
             visit.challenged = not visit.logged_in
             return b"F2 OK AUTHENTICATE completed.\r\n" if visit.logged_in else b"+ eyJzdGF0dXMiOiI0MDAifQ==\r\n"
-        untagged = {b"CAPABILITY": b"* CAPABILITY IMAP4rev1 IDLE MOVE\r\n", b"NAMESPACE": b'* NAMESPACE (("" "/")) NIL NIL\r\n'}
+        untagged = {
+            b"CAPABILITY": b"* CAPABILITY IMAP4rev1 IDLE MOVE\r\n",
+            b"NAMESPACE": b'* NAMESPACE (("" "/")) NIL NIL\r\n',
+        }
         return untagged.get(name, b"") + tag + b" OK done\r\n"
 
     def _pop3(self, visit: Visit, line: bytes) -> bytes:
@@ -316,6 +319,3 @@ def house(reactor: TurningReactor, mailbox: Mailbox | None = None, *, listeners:
 
 def with_connections(account: Account, imap: int) -> Account:
     return replace(account, imap_connections=imap)
-
-
-Happening = Callable[[], object]

@@ -73,10 +73,11 @@ class Leg:
 def contexts(certificate: LocalCertificate, version: ssl.TLSVersion | None) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's and a client's, for this version alone (or any, with None)."""
     pair = certificate.server_context(), certificate.client_context()
-    for context in pair if version is not None else ():
+    if version is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            context.minimum_version = context.maximum_version = version
+            for context in pair:
+                context.minimum_version = context.maximum_version = version
     return pair
 
 

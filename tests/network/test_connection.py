@@ -180,7 +180,7 @@ def test_an_outcome_of_the_answer_itself_is_the_next(reactor: TurningReactor) ->
     way.connection.perform([Send(b"no\r\n"), again])
     way.next_outcome()
     assert way.outcomes == [again]
-    assert way.stream not in reactor.getReaders()
+    assert not reactor.is_reading(way.stream)
     way.connection.abort()
 
 
@@ -213,7 +213,7 @@ def test_the_outcome_of_an_upstream_keeps_what_follows_in_the_socket(reactor: Tu
     assert isinstance(outcomes[0], Failed)
     server.say(b"more")
     reactor.settle()
-    assert stream not in reactor.getReaders()
+    assert not reactor.is_reading(stream)
     connection.abort()
     assert stream.fileno() == -1
 
@@ -369,7 +369,7 @@ def test_ten_thousand_commands_of_a_program_that_does_not_read_stay_bounded(reac
     reactor.settle()
     assert 0 < way.stream.unsent() < 65_536
     assert way.program.unsaid
-    assert way.stream not in reactor.getReaders()
+    assert not reactor.is_reading(way.stream)
     other.program.say(b"b NOOP\r\n")  # nobody else waits
     reactor.turn_until(lambda: b"b OK" in other.program.got)
     way.program.stalled = False

@@ -1,4 +1,4 @@
-"""The session: four steps from a password to a relayed mailbox, and a calm answer to all that can go wrong on the way."""
+"""The session: four steps from a password to a relayed mailbox, and a calm answer to all that can go wrong."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ from tests.network.house import ALICE, LOGIN, PASSWORD, PEER, TOKEN, House, Mail
 from tests.network.turning import Peer, TurningReactor, socket_pair, watch
 
 IMAP_LOGIN = b"a LOGIN " + LOGIN + b" " + PASSWORD + b"\r\n"
+POP3_LOGIN = b"USER " + LOGIN + b"\r\nPASS " + PASSWORD + b"\r\n"
 PLAIN = base64.b64encode(b"\0" + LOGIN + b"\0" + PASSWORD)
-PROMISED = "IMAP4 IMAP4rev1 "
+SMTP_LOGIN = b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n"
 SIGN_IN = LoginRefused(Refusal.SIGN_IN_NEEDED, "Nobody has signed in: run mailferry sign-in alice", fault=Fault.CLIENT)
 
 
@@ -45,7 +46,7 @@ class Going:
     door: Door
     program: Peer
     stream: Stream
-    ended: list[None | Failure]
+    ended: list[Failure | None]
 
     @property
     def over(self) -> bool:
@@ -140,9 +141,10 @@ def test_a_login_leads_to_the_mailbox(
 @pytest.mark.parametrize(
     ("protocol", "said", "answer", "name"),
     [
-        ("pop3", b"USER alice\r\nPASS " + PASSWORD + b"\r\n", b"+OK User successfully authenticated\r\n", ALICE.mailbox),
-        ("smtp", b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n", b"235 2.7.0 Authentication successful\r\n", ALICE.sign_in),
+        ("pop3", POP3_LOGIN, b"+OK User successfully authenticated\r\n", ALICE.mailbox),
+        ("smtp", SMTP_LOGIN, b"235 2.7.0 Authentication successful\r\n", ALICE.sign_in),
     ],
+    ids=["pop3", "smtp"],
 )
 def test_the_other_protocols_lead_there_too(
     reactor: TurningReactor,
@@ -237,9 +239,10 @@ def test_a_refused_token_is_refreshed_once(
     ("protocol", "said", "answer"),
     [
         ("imap", IMAP_LOGIN, b"a NO [UNAVAILABLE] "),
-        ("pop3", b"USER alice\r\nPASS " + PASSWORD + b"\r\n", b"-ERR [SYS/PERM] "),
-        ("smtp", b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n", b"454 4.7.0 "),
+        ("pop3", POP3_LOGIN, b"-ERR [SYS/PERM] "),
+        ("smtp", SMTP_LOGIN, b"454 4.7.0 "),
     ],
+    ids=["imap", "pop3", "smtp"],
 )
 def test_a_token_refused_twice_is_told_as_upstreams_refusal(
     reactor: TurningReactor, certificate: LocalCertificate, protocol: ProtocolName, said: bytes, answer: bytes
@@ -586,7 +589,7 @@ def test_an_upstream_that_offers_less_than_was_announced_ends_the_session(
     through.upstream = mailbox.upstream
     home.services.learnt[mailbox.upstream] = ("PIPELINING", "8BITMIME", "CHUNKING")
     going = greeted(reactor, home, through)
-    going.program.say(b"EHLO x\r\nAUTH PLAIN " + PLAIN + b"\r\n")
+    going.program.say(SMTP_LOGIN)
     reactor.turn_until(lambda: going.over and going.program.at_eof)
     assert b"250-CHUNKING" in going.program.got
     assert b"\r\n454 4.7.0 " in going.program.got

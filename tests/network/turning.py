@@ -93,6 +93,12 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
     def getWriters(self) -> list[IWriteDescriptor]:
         return list(self._writers)
 
+    def is_reading(self, descriptor: object) -> bool:
+        return descriptor in self._readers
+
+    def is_writing(self, descriptor: object) -> bool:
+        return descriptor in self._writers
+
     # --- IReactorPluggableNameResolver
 
     @property
@@ -150,7 +156,7 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
 
     def _turn(self, wait_s: float) -> bool:
         """Whether anything happened."""
-        happened = any([peer.pump() for peer in tuple(self.peers)])
+        happened = sum(peer.pump() for peer in tuple(self.peers)) > 0  # each of them
         events = self._selector.select(wait_s) if self._selector.get_map() else []
         ready: list[tuple[bool, IReadDescriptor | IWriteDescriptor]] = []
         for key, mask in events:
@@ -169,6 +175,7 @@ class TurningReactor(_DisconnectSelectableMixin, Clock):
             self._disconnectSelectable(descriptor, CONNECTION_LOST, is_read)
             return
         method = cast("IReadDescriptor", descriptor).doRead if is_read else cast("IWriteDescriptor", descriptor).doWrite
+        why: Exception | Failure | None
         try:
             why = method()
         except Exception as error:
@@ -410,7 +417,7 @@ def result(deferred: Deferred[T], reactor: TurningReactor) -> T:
     reactor.turn_until(lambda: outcome, waiting_for="a Deferred")
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
-    return cast("T", outcome[0])
+    return outcome[0]
 
 
 def watch(deferred: Deferred[T]) -> list[T | Failure]:

@@ -1,9 +1,9 @@
 <?php
 // PHP's imap (c-client): prints the first message; the argument is imap or pop3.
 [, $protocol] = $argv;
-$flags = ['plain' => '/notls', 'starttls' => '/tls', 'tls' => '/ssl'][getenv('MF_SECURITY')];
+$flags = ['plain' => '/notls', 'tls' => '/ssl'][getenv('MF_SECURITY')];
 $mailbox = '{localhost:' . getenv('MF_PORT') . "/$protocol$flags}INBOX";
-$client = imap_open($mailbox, getenv('MF_LOGIN'), getenv('MF_PASSWORD'), OP_READONLY, 1);
+$client = imap_open($mailbox, getenv('MF_LOGIN'), getenv('MF_PASSWORD'), 0, 1);
 if ($client === false) {
     fwrite(STDERR, implode("\n", imap_errors() ?: []));
     exit(1);

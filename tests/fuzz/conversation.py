@@ -1,0 +1,356 @@
+"""Plays a case on a dialogue, and judges it: what must hold whatever the other side says.
+
+What it is: the network and the session around one dialogue, and the invariants. What it is not: an expectation of
+particular answers; the scripts of `tests/dialogues` have those. Called by `targets.py`.
+
+Each case is played three times: line by line; in pieces of odd lengths, with a step count; and all at once. The first
+two must say the same. A STARTTLS in the middle makes the cut visible, since what stands behind it in one piece is an
+injection; so the second play is cut where the first one started TLS.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from types import FrameType
+from typing import SupportsIndex
+
+from proxy.login import Credentials, Fault, LoginRefused, Refusal
+from proxy.protocols.dialogue import (
+    PRINTABLE_TEXT_OCTETS,
+    Action,
+    Close,
+    Failed,
+    Front,
+    InputBuffer,
+    Login,
+    Ready,
+    Send,
+    StartTLS,
+    Upstream,
+)
+from tests.fuzz.case import BEARER, PASSWORD, Case, spoken_token
+from tests.protocols.scripts import joined
+
+MAX_OCTET_PIECES = 1_024  # a longer speech is cut into pieces no shorter than this many of them
+HELD_SLACK_OCTETS = 4_096  # names, texts and states beside the buffers
+MAX_ANSWER_OCTETS = 2_048  # to any one line: the longest is EHLO's list
+LEAST_LINE_OCTETS = 4  # the shortest command that is answered is `AUTH` or EHLO's length; a bad one soon closes
+STEPS_PER_OCTET = 60  # calls, Python's own and C's; measured below 25
+STEPS_AT_MOST_BESIDE = 4_000
+SCANS_PER_OCTET = 3  # octets that a line's end is searched in
+VERDICT_TEXT = "Sign in at http://localhost:8143\r\n* BYE [ALERT] \x00 na\u00efve"  # as foreign as a text can be
+
+_ENDING = (StartTLS, Login, Ready, Failed, Close)
+_LINES = re.compile(rb"(?:[\x20-\x7e]*\r\n)+")
+_TEXT = re.compile(r"[\x20-\x7e]*")
+
+READIES = (
+    Ready(""),
+    Ready("Logged in", ("IMAP4", "IDLE", "AUTH=PLAIN", "SIZE 1000", "PIPELINING")),
+    Ready("\x00[ALERT]\r\nx", ("IMAP4", "SIZE 157286400", "8BITMIME"), b"* 3 EXISTS\r\n"),
+    Ready("ok", ("STARTTLS", "AUTH LOGIN", "AUTH=LOGIN")),
+)
+_REFUSALS = tuple(Refusal)
+
+
+class CountedOctets(bytearray):
+    """A bytearray that counts the octets in which something was searched."""
+
+    scanned = 0
+
+    def find(  # type: ignore[override]  # as it is used: an octet string and a start
+        self, sub: bytes, start: SupportsIndex = 0
+    ) -> int:
+        found = super().find(sub, start)
+        self.scanned += (len(self) if found < 0 else found) - start.__index__()
+        return found
+
+
+def buffer_of(dialogue: Front | Upstream) -> InputBuffer:
+    found = vars(dialogue)["_input"]
+    assert isinstance(found, InputBuffer)
+    return found
+
+
+def held_octets(thing: object, seen: set[int] | None = None) -> int:
+    """How much a dialogue holds: its octets and texts, and one for each value."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, str | bytes | bytearray):
+        return len(thing) + 1
+    if isinstance(thing, dict):
+        return 1 + sum(held_octets(each, seen) for each in (*thing.keys(), *thing.values()))
+    if isinstance(thing, list | tuple | set | frozenset):
+        return 1 + sum(held_octets(each, seen) for each in thing)
+    if not type(thing).__module__.startswith("proxy.protocols") or isinstance(thing, type):
+        return 1
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    values = [getattr(thing, name) for name in slots if hasattr(thing, name)]
+    return 1 + sum(held_octets(each, seen) for each in (*values, *getattr(thing, "__dict__", {}).values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A dialogue to play on, and its bounds."""
+
+    make: Callable[[Case], Front | Upstream]
+    held_bound_octets: int
+    """What its named bounds allow it to hold between two inputs."""
+    is_front: bool
+    hands_over: Callable[[Ready], None] = lambda ready: None  # noqa: E731
+    """What a session does with an upstream's Ready."""
+
+
+class Conversation:
+    """One play of a case."""
+
+    def __init__(self, subject: Subject, case: Case) -> None:
+        self.subject = subject
+        self.case = case
+        self.dialogue = subject.make(case)
+        self.actions: list[Action] = []
+        self.handed_over: bytearray | None = None
+        """What belongs to the other side, after `accept` or Ready."""
+        self.over = False
+        self.token_sent = False
+        self._answers = cycle(case.answers)
+        self._awaited: Credentials | None = None
+        self._last: Action | None = None
+        self._unread_octets = 0
+        """Fed since a verdict was awaited."""
+        self._take(self.dialogue.opened(), 0)
+
+    @property
+    def waits_for_verdict(self) -> bool:
+        return self._awaited is not None
+
+    @property
+    def starts_tls(self) -> bool:
+        return isinstance(self._last, StartTLS)
+
+    def feed(self, piece: bytes) -> None:
+        if self.handed_over is not None:
+            self.handed_over += piece
+        elif self.over:
+            assert self.dialogue.received(piece) == [], "an answer after the end"
+        elif self.waits_for_verdict:
+            self._unread_octets += len(piece)
+            assert self.dialogue.received(piece) == [], "an answer while a verdict is awaited"
+        else:
+            knew = self.token_sent
+            actions = self.dialogue.received(piece)
+            self._take(actions, len(piece), token_known=knew)
+
+    def settle(self) -> None:
+        """The session answers, and TLS starts."""
+        while not self.over and self.handed_over is None:
+            if self.starts_tls:
+                self._take(self.dialogue.tls_started(), 0)
+            elif self._awaited is not None:
+                self._answer(next(self._answers))
+            else:
+                return
+
+    def end(self) -> None:
+        if self.case.expires and self.subject.is_front and not self.over and self.handed_over is None:
+            self._expire()
+        if self.over:
+            for piece in (b"\x16", b"", b"a LOGIN u p\r\nQUIT\r\n"):
+                assert self.dialogue.received(piece) == [], "an answer after the end"
+
+    def _answer(self, answer: int) -> None:
+        front, self._awaited = self._front(), None
+        fed, self._unread_octets = self._unread_octets, 0
+        kind = answer % 12
+        if kind == len(_REFUSALS):
+            self._expire()
+        elif kind < len(_REFUSALS):
+            refused = LoginRefused(_REFUSALS[kind], VERDICT_TEXT, fault=Fault.CLIENT)
+            self._take(front.refuse(refused, final=bool(answer & 0x80)), fed)
+        else:
+            ready = READIES[kind % len(READIES)]
+            actions = front.accept(ready)
+            assert all(isinstance(action, Send | Close) for action in actions)
+            untagged = ready.untagged
+            self._take([_without_tail(action, untagged) for action in actions], 0)
+            if not self.over:
+                self.handed_over = bytearray(front.unread())
+                assert front.unread() == b"", "handed over twice"
+
+    def _expire(self) -> None:
+        self._awaited = None
+        actions = self._front().expired()
+        assert isinstance(actions[-1], Close)
+        self._take(actions, 0)
+
+    def _front(self) -> Front:
+        assert self.subject.is_front
+        front = self.dialogue
+        assert hasattr(front, "accept")
+        return front
+
+    def _take(self, actions: list[Action], fed: int, *, token_known: bool = True) -> None:
+        """Note what a dialogue answered, and hold it against the rules."""
+        self._last = actions[-1] if actions else None
+        for action in actions[:-1]:
+            assert isinstance(action, Send), f"{type(action).__name__} is not the last action"
+        for action in actions:
+            self._judge(action, token_known)
+        self.actions += actions
+        said = sum(len(action.data) for action in actions if isinstance(action, Send))
+        # What is answered now may have come in earlier, but was then less than a bound.
+        room = MAX_ANSWER_OCTETS * (1 + (fed + len(buffer_of(self.dialogue))) // LEAST_LINE_OCTETS)
+        assert said <= room + MAX_ANSWER_OCTETS, "the answer outgrows the question"
+
+    def _judge(self, action: Action, token_known: bool) -> None:
+        shown = repr(action)
+        match action:
+            case Send(data, secret):
+                assert _LINES.fullmatch(data), "not whole lines of printable ASCII"
+                assert not _leaks(data, front=self.subject.is_front) or secret, "a secret in plain sight"
+                assert not (secret and self.subject.is_front), "a front has no secret to send"
+                self.token_sent = self.token_sent or secret
+            case Login(credentials):
+                assert self.subject.is_front
+                self._awaited = credentials
+                beside = credentials.login + credentials.authorization_id
+                assert PASSWORD.decode() not in shown or PASSWORD in beside, "a password printed"
+            case Ready(text, _, _):
+                assert _TEXT.fullmatch(text)
+                assert len(text) <= PRINTABLE_TEXT_OCTETS
+                assert not (token_known and _leaks(shown.encode(), front=False)), "a token handed on"
+                self.handed_over = bytearray(self.dialogue.unread())
+                self.subject.hands_over(action)
+            case Failed(_, detail):
+                assert _TEXT.fullmatch(detail)
+                assert len(detail) <= PRINTABLE_TEXT_OCTETS
+                assert not (token_known and _leaks(detail.encode(), front=False)), "a token told"
+                self.over = True
+            case Close(reason):
+                assert re.fullmatch(r"[a-z_]+", reason)
+                self.over = True
+            case StartTLS():
+                pass
+
+    def judge_memory(self) -> None:
+        held = held_octets({key: value for key, value in vars(self.dialogue).items() if key != "_settings"})
+        bound = self.subject.held_bound_octets + HELD_SLACK_OCTETS + self._unread_octets
+        assert self.over or self.handed_over is not None or held <= bound, f"{held} octets held, {bound} allowed"
+
+
+def _without_tail(action: Action, untagged: bytes) -> Action:
+    """An IMAP front hands upstream's own lines on; they are not its words."""
+    if untagged and isinstance(action, Send) and action.data.endswith(untagged):
+        return Send(action.data.removesuffix(untagged))
+    return action
+
+
+def _leaks(said: bytes, *, front: bool) -> bool:
+    """Whether these octets hold the secret, or so much of it that a token could be guessed at."""
+    if front:
+        return PASSWORD in said
+    token = BEARER.token.encode()
+    parts = (token[start : start + 100] for start in range(0, len(token) - 99))
+    return spoken_token() in said or any(part in said for part in parts)
+
+
+def lines_of(speech: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(speech):
+        end = speech.find(b"\n", start) + 1 or len(speech)
+        yield speech[start:end]
+        start = end
+
+
+def play(subject: Subject, case: Case) -> None:
+    """Play a case in three ways. Raises: AssertionError, or whatever the dialogue raises."""
+    lines, tls_at = _by_lines(subject, case)
+    pieces, steps, scanned = _in_pieces(subject, case, tls_at)
+    assert joined(pieces.actions) == joined(lines.actions), "the same octets cut otherwise bring other answers"
+    assert pieces.handed_over == lines.handed_over, "the same octets cut otherwise leave others"
+    octets = len(case.speech)
+    assert steps <= STEPS_AT_MOST_BESIDE + STEPS_PER_OCTET * octets, f"{steps} steps for {octets} octets"
+    assert scanned <= STEPS_AT_MOST_BESIDE + SCANS_PER_OCTET * octets, f"{scanned} octets searched of {octets}"
+    whole = Conversation(subject, case)
+    whole.feed(case.speech)
+    whole.settle()
+    whole.judge_memory()
+    whole.end()
+
+
+def _by_lines(subject: Subject, case: Case) -> tuple[Conversation, list[int]]:
+    conversation = Conversation(subject, case)
+    fed, tls_at = 0, list[int]()
+    for line in lines_of(case.speech):
+        conversation.feed(line)
+        fed += len(line)
+        if conversation.starts_tls:
+            tls_at.append(fed)
+        conversation.settle()
+        conversation.judge_memory()
+    conversation.end()
+    return conversation, tls_at
+
+
+def _in_pieces(subject: Subject, case: Case, tls_at: Sequence[int]) -> tuple[Conversation, int, int]:
+    """The conversation, the steps it took, and the octets that were searched in it."""
+    conversation = Conversation(subject, case)
+    buffers: list[CountedOctets] = []
+
+    def converse() -> None:
+        due = case.late
+        for piece, last in _pieces(case, tls_at):
+            _count(conversation.dialogue, buffers)
+            conversation.feed(piece)
+            due = due - 1 if conversation.waits_for_verdict else case.late
+            if due < 0 or last or not conversation.waits_for_verdict:
+                conversation.settle()
+                due = case.late
+        conversation.end()
+
+    steps = steps_of(converse)
+    return conversation, steps, sum(buffer.scanned for buffer in buffers)
+
+
+def _count(dialogue: Front | Upstream, buffers: list[CountedOctets]) -> None:
+    """Let the dialogue's buffer count; after STARTTLS it has another."""
+    buffer = buffer_of(dialogue)
+    if not isinstance(buffer._data, CountedOctets):
+        buffer._data = CountedOctets(buffer._data)
+        buffers.append(buffer._data)
+
+
+def _pieces(case: Case, tls_at: Iterable[int]) -> Iterator[tuple[bytes, bool]]:
+    """The speech in pieces; whether the piece is the last one before TLS starts, or of all."""
+    least = -(-len(case.speech) // MAX_OCTET_PIECES)
+    start = 0
+    for end in (*tls_at, len(case.speech)):
+        for length in cycle(case.lengths):
+            if start >= end:
+                break
+            stop = min(end, start + max(least, length))
+            yield case.speech[start:stop], stop == end
+            start = stop
+
+
+def steps_of(work: Callable[[], None]) -> int:
+    """How many calls a piece of work makes, in Python and in C: the same number each time."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return steps
