@@ -147,8 +147,9 @@ def account_list(options: Namespace) -> int:
 
 
 def account_show(options: Namespace) -> int:
-    account = find_account(options)
-    with Counter(find_config(options)) as counter:
+    config = find_config(options)
+    account = find_account(config, options.login)
+    with Counter(config) as counter:
         row = _row_of(account, counter)
     if row is None:
         raise DeskError(f"The daemon does not know {account.name} yet: reload it (SIGHUP), and see what it logs.")
@@ -163,7 +164,8 @@ def account_show(options: Namespace) -> int:
 
 
 def account_remove(options: Namespace) -> int:
-    account, config = find_account(options), find_config(options)
+    config = find_config(options)
+    account = find_account(config, options.login)
     shared = any(other.identity == account.identity for other in config.accounts if other is not account)
     with Counter(config) as counter:  # it knows the old configuration until it is told to reload
         known = _row_of(account, counter) is not None  # asked first: if nobody can be asked, nothing is changed
@@ -186,7 +188,8 @@ def password(options: Namespace) -> int:
         raise UsageError("Give a LOGIN, or --hash.")
     if (options.protocols or options.networks) and not options.name:
         raise UsageError("--protocols and --from are for a further password: give it a --name.")
-    account, config = find_account(options), find_config(options)
+    config = find_config(options)
+    account = find_account(config, options.login)
     secret = generate_password()
     entry: dict[str, Value] = {"hash": hash_password(secret)}
     for key, value in (("name", options.name), ("protocols", options.protocols), ("from", options.networks)):

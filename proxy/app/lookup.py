@@ -24,15 +24,17 @@ def find_main_file(options: Namespace) -> Path:
     return configuration.locate(options.config, os.environ) or configuration.create_starter(os.environ)
 
 
-def find_account(options: Namespace) -> Account:
-    wanted = options.login.casefold()
-    for account in find_config(options).accounts:
-        if wanted in (login.casefold() for login in account.logins):
+def find_account(config: Config, login: str) -> Account:
+    """Raises: UsageError: there is none with this login."""
+    wanted = login.casefold()
+    for account in config.accounts:
+        if wanted in (each.casefold() for each in account.logins):
             return account
-    raise UsageError(f"There is no account {options.login!r}. `mailferry account list` shows those there are.")
+    raise UsageError(f"There is no account {login!r}. `mailferry account list` shows those there are.")
 
 
 def find_only_app(config: Config) -> str:
+    """Raises: UsageError: there is none, or which one is not clear."""
     match list(config.apps):
         case [only]:
             return only

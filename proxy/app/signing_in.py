@@ -19,8 +19,9 @@ from proxy.config.settings import Flow
 
 
 def sign_in(options: Namespace) -> int:
-    account = find_account(options)
-    with Counter(find_config(options)) as counter:
+    config = find_config(options)
+    account = find_account(config, options.login)
+    with Counter(config) as counter:
         if account.app.flow is Flow.APP_ONLY:
             counter.ask("check_app_only", login=account.name)
             print(f"App {account.app.name} signs in by itself, and Microsoft gave it a token just now.")
@@ -67,8 +68,9 @@ def _by_device(counter: Counter, account: Account) -> Mapping[str, Any]:
 
 
 def sign_out(options: Namespace) -> int:
-    account = find_account(options)
-    with Counter(find_config(options)) as counter:
+    config = find_config(options)
+    account = find_account(config, options.login)
+    with Counter(config) as counter:
         counter.ask("sign_out", login=account.name)
     print(f"Signed out: the tokens of {account.sign_in} are forgotten here. Microsoft keeps the consent.")
     return 0

@@ -75,12 +75,12 @@ class Connection(Generic[DialogueT]):
         self._read_if_wanted()
         self._perform(actions)
 
-    def release(self) -> Stream:
-        """Give the stream up, for the relay."""
+    def release(self) -> tuple[Stream, bytes]:
+        """Give the stream up, for the relay, and what was read behind the login."""
         stream, self.stream = self.stream, None
         assert stream is not None
         stream.unregisterProducer()
-        return stream
+        return stream, self.dialogue.unread()
 
     def abort(self) -> None:
         if self.stream is not None:

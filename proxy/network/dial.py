@@ -7,6 +7,7 @@ and the first to answer wins. So a broken IPv6 path costs a quarter of a second,
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from itertools import chain, zip_longest
@@ -51,6 +52,15 @@ def interleaved(addresses: list[Address]) -> list[Address]:
     return [address for address in chain.from_iterable(zip_longest(six, four)) if address][:MAX_ADDRESSES]
 
 
+def _literal(host: str) -> tuple[socket.AddressFamily, str] | None:
+    """An address that stands in a name's place."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return (socket.AF_INET if address.version == 4 else socket.AF_INET6), host
+
+
 @implementer(IResolutionReceiver)
 class _Attempt:
     """All that runs until the first socket is connected. It is its own receiver of the name's addresses."""
@@ -62,7 +72,11 @@ class _Attempt:
         self._connecting: set[_Connecting] = set()
         self._next: IDelayedCall | None = None
         self._last_error = "the name has no address"
-        reactor.nameResolver.resolveHostName(self, host, port)
+        if address := _literal(host):  # nothing to ask a resolver's thread about
+            self._addresses.append((*address, port))
+            self.resolutionComplete()
+        else:
+            reactor.nameResolver.resolveHostName(self, host, port)
 
     # IResolutionReceiver
 

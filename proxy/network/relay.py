@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from proxy.network.stream import WOULD_BLOCK, Stream
 
 BUFFER_OCTETS = 256 * 1024  # SPEED.md: sixteen TLS records a turn of the reactor; also what one direction may keep
-TLS_RECORD_OCTETS = 16_384  # RFC 8446 §5.1: a read that returns less has emptied the socket, most likely
+SHORT_READ_OCTETS = 1_024  # a command or a short answer: nothing more is there, and one empty read is saved
 HALF_CLOSED_LIMIT_S = 60  # a client that closed its side gets this long between two pieces of the rest
 
 _buffer = memoryview(bytearray(BUFFER_OCTETS))
@@ -68,7 +68,7 @@ class _Direction:
             while filled < BUFFER_OCTETS:
                 count = source.recv_into(_buffer[filled:])
                 filled += count
-                if count < TLS_RECORD_OCTETS:
+                if count < SHORT_READ_OCTETS:
                     ended = count == 0
                     break
         except WOULD_BLOCK as wants:

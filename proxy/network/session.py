@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import MutableMapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -82,6 +82,19 @@ class Services:
     reactor: Reactor
 
 
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Both legs of a session, logged in, and what each side sent behind its login."""
+
+    account: Account
+    client: Stream
+    to_upstream: bytes
+    upstream: Stream
+    to_client: bytes
+    place: AsyncExitStack
+    """The account's place among its sessions, held until this closes."""
+
+
 class Session:
     """A mail program's connection, from accept to close."""
 
@@ -98,37 +111,17 @@ class Session:
         self._relay: Relay | None = None
 
     async def run(self, stream: Stream) -> None:
-        """Greet, log in, relay; returns when the mail program's side is closed or handed to the relay's end."""
+        """Greet, log in, relay; returns when both legs are closed, or the only one."""
         self._stream = stream
-        front = self._front = await self._greet(stream)
-        limit = self._services.reactor.callLater(LOGIN_LIMIT_S, self._expire, front)
-        try:
-            while isinstance(outcome := await front.outcome(), Login):
-                account = None
+        self._front = await self._greet(stream)
+        joined = await self._log_in(self._front)
+        if joined is not None:
+            async with joined.place:
                 try:
-                    account = await self._verify(outcome.credentials)
-                    self._log.debug("password accepted", login=account.name)
-                    async with self._place(account):
-                        upstream, ready = await self._open_upstream(account)
-                        try:
-                            front.perform(front.dialogue.accept(ready))
-                            if not front.lost:
-                                limit.cancel()
-                                return await self._relay_all(front, upstream, account)
-                        finally:
-                            upstream.abort()  # unless it is the relay's by now
-                except LoginRefused as refused:
-                    await self._refuse(front, outcome.credentials, account, refused)
-                except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
-                    self._log.failure("login failed unexpectedly", error)
-                    await self._refuse(front, outcome.credentials, account, _our_fault())
-            assert isinstance(outcome, Lost)
-            if outcome.reason == TLS_CAME_LATE:
-                self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
-            self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
-        finally:
-            if limit.active():
-                limit.cancel()
+                    await self._relay_all(joined)
+                finally:  # whatever happened, no leg stays open
+                    joined.client.abortConnection()
+                    joined.upstream.abortConnection()
 
     def stop(self) -> None:
         """The daemon stops: close, with what is kept delivered."""
@@ -140,6 +133,41 @@ class Session:
             self._stream.abortConnection()
 
     # --- the steps
+
+    async def _log_in(self, front: Connection[Front]) -> _Joined | None:
+        """Both legs, logged in; None if the mail program left, or was sent away, before that.
+
+        What it knew of password and token ends with it: a relayed session holds neither.
+        """
+        limit = self._services.reactor.callLater(LOGIN_LIMIT_S, self._expire, front)
+        try:
+            while isinstance(outcome := await front.outcome(), Login):
+                account = None
+                try:
+                    account = await self._verify(outcome.credentials)
+                    self._log.debug("password accepted", login=account.name)
+                    async with AsyncExitStack() as place:
+                        await place.enter_async_context(self._place(account))
+                        upstream, ready = await self._open_upstream(account)
+                        try:
+                            front.perform(front.dialogue.accept(ready))
+                            if not front.lost:
+                                return _Joined(account, *front.release(), *upstream.release(), place.pop_all())
+                        finally:
+                            upstream.abort()  # unless it was released
+                except LoginRefused as refused:
+                    await self._refuse(front, outcome.credentials, account, refused)
+                except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
+                    self._log.failure("login failed unexpectedly", error)
+                    await self._refuse(front, outcome.credentials, account, _our_fault())
+            assert isinstance(outcome, Lost)
+            if outcome.reason == TLS_CAME_LATE:
+                self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
+            self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
+            return None
+        finally:
+            if limit.active():
+                limit.cancel()
 
     async def _greet(self, stream: Stream) -> Connection[Front]:
         door, tls = self._door, self._door.listener.tls
@@ -228,16 +256,15 @@ class Session:
             services.learnt[upstream] = outcome.capabilities
         return connection, outcome
 
-    async def _relay_all(self, front: Connection[Front], upstream: Connection[Upstream], account: Account) -> None:
+    async def _relay_all(self, joined: _Joined) -> None:
         """Relay until both sides are closed."""
-        reactor = self._services.reactor
+        reactor, account = self._services.reactor, joined.account
         self._services.states.login_succeeded(account)
         self._log.info("login accepted", login=account.name, mailbox=account.mailbox)
-        to_upstream, to_client = front.dialogue.unread(), upstream.dialogue.unread()
-        client = front.release()
-        self._relay = Relay(client, upstream.release(), idle_limit_s=self._protocol.idle_limit_s, clock=reactor)
+        relay = Relay(joined.client, joined.upstream, idle_limit_s=self._protocol.idle_limit_s, clock=reactor)
+        self._relay, self._front = relay, None
         started_s = reactor.seconds()
-        relayed = await self._relay.run(to_upstream=to_upstream, to_client=to_client)
+        relayed = await relay.run(to_upstream=joined.to_upstream, to_client=joined.to_client)
         self._log.info(
             "session closed",
             login=account.name,

@@ -383,10 +383,13 @@ class Stream(FileDescriptor):
 
     def _closeWriteConnection(self) -> Exception | None:
         """All is sent: tell the peer that nothing more will come; its own data still does."""
-        with suppress(OSError):  # without a descriptor to lend, our end is told without TLS's own word
+        with suppress(OSError, ValueError):  # without a descriptor to lend, our end is told without TLS's own word
             if isinstance(self._socket, ssl.SSLSocket):
-                self._hold_decrypted(self._socket)
-                self._farewell = _close_notify(self._socket)
+                if self.at_eof:
+                    self._socket.unwrap()  # nothing can come that it would lose
+                else:
+                    self._hold_decrypted(self._socket)
+                    self._farewell = _close_notify(self._socket)
         return self._say_farewell()
 
     def _hold_decrypted(self, tls: ssl.SSLSocket) -> None:

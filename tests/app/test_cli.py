@@ -79,7 +79,11 @@ def test_the_configuration_is_named_before_or_after_the_verb(verb: str) -> None:
     words = verb.split()
     more = {"app add": ["work"], "app remove": ["work"]}.get(verb, ["alice"])
     arguments = [*words, *(more if verb not in ("serve", "demo", "check", "app list", "account list") else [])]
-    for given in (["--config", "X", *arguments], [*arguments, "--config", "X"], [*words, "--config=X", *arguments[len(words) :]]):
+    for given in (
+        ["--config", "X", *arguments],
+        [*arguments, "--config", "X"],
+        [*words, "--config=X", *arguments[len(words) :]],
+    ):
         assert cli.parser().parse_args(given).config == Path("X")
     assert cli.parser().parse_args(["--config", "X", *arguments, "--config", "Y"]).config == Path("Y")
     assert cli.parser().parse_args(arguments).config is None

@@ -38,9 +38,7 @@ def private(file: Path) -> bool:
 
 def test_check_of_what_holds(home: Home) -> None:
     home.add_app()
-    assert home.run("check").output == (
-        f"{home.file}: the configuration holds. 1 listener, 1 app, 0 accounts.\n"
-    )
+    assert home.run("check").output == (f"{home.file}: the configuration holds. 1 listener, 1 app, 0 accounts.\n")
     assert json.loads(home.run("check", "--json").output) == []
 
 
@@ -116,7 +114,9 @@ def test_a_secret_from_standard_input_is_written_and_never_said(home: Home) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [("", "empty"), (APPLICATION_ID, "Secret ID"), ("\udce4", "UTF-8")], ids=["empty", "id", "no text"]
+    ("line", "said"),
+    [("", "empty"), (APPLICATION_ID, "Secret ID"), ("\udce4", "UTF-8")],
+    ids=["empty", "id", "no text"],
 )
 def test_a_secret_that_cannot_be_one_changes_nothing(line: str, said: str, home: Home) -> None:
     told = home.run(
@@ -189,7 +189,9 @@ def test_account_add_with_its_options(home: Home) -> None:
     home.add_app()
     home.add_account(ALICE, "--app", "work", "--mailbox", "sales@contoso.com", "--sign-in", "bob@contoso.com")
     home.run("account", "remove", ALICE)
-    home.add_account(ALICE, "--mailbox", "sales@contoso.com", "--sign-in", "bob@contoso.com", "--protocols", "IMAP, smtp")
+    home.add_account(
+        ALICE, "--mailbox", "sales@contoso.com", "--sign-in", "bob@contoso.com", "--protocols", "IMAP, smtp"
+    )
     written = account(home)
     del written["password"]
     assert written == {
@@ -334,9 +336,7 @@ def test_no_hash_of_nothing_or_of_what_is_no_text(typed: str, home: Home) -> Non
 
 def test_a_change_is_told_to_the_daemon(home: Home, beside: Beside) -> None:
     said: list[Told] = []
-    said.append(
-        home.run("app", "add", "work", "--application-id", APPLICATION_ID, "--account-types", "organizations")
-    )
+    said.append(home.run("app", "add", "work", "--application-id", APPLICATION_ID, "--account-types", "organizations"))
     assert said[0].errors == "listeners changed\n", "the daemon's warning"
     home.add_account()
     home.run("password", ALICE)

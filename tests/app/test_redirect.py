@@ -152,9 +152,7 @@ def test_a_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "9" * 5000, "1e3", ""])
-def test_nonsense_is_survived_in_silence(
-    length: str, catcher: Catcher, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_nonsense_is_survived_in_silence(length: str, catcher: Catcher, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", port(catcher)), PATIENCE_S) as stranger:
         stranger.sendall(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
         stranger.shutdown(socket.SHUT_WR)

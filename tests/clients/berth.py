@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pytest
 
@@ -31,6 +31,7 @@ from tests.servers.child import wait_until
 from tests.servers.mailhost import Person
 
 P = ParamSpec("P")
+T = TypeVar("T")
 PATIENCE_S = 60.0
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages.txt"
@@ -104,8 +105,8 @@ class Berth:
         """What the program is told to trust."""
         return self.ferry.ca_file
 
-    def choose(self, plain: str, starttls: str, tls: str) -> str:
-        """The word that this security has in the program's own configuration."""
+    def choose(self, plain: T, starttls: T, tls: T) -> T:
+        """What this security is called in the program's own configuration."""
         return {Security.PLAIN: plain, Security.STARTTLS: starttls, Security.TLS: tls}[self.security]
 
     # Mail
@@ -113,7 +114,7 @@ class Berth:
     def letter(self) -> bytes:
         """A message with CRLF line ends; every one is different."""
         head = (
-            f"From: <{self.login}>\r\nTo: <{self.login}>\r\nSubject: by ferry\r\n"
+            f"From: {self.login}\r\nTo: {self.login}\r\nSubject: by ferry\r\n"
             f"Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{uuid.uuid4()}@contoso.com>\r\n"
             "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.clients.berth import Berth, driven, same_body, same_lines, sent_whole
 from tests.end_to_end.programs import Security
 
@@ -47,29 +49,26 @@ tls_starttls {berth.choose("off", "on", "off")}
 @driven("swaks", "smtp", "sends every byte", "AUTH LOGIN")
 def test_swaks(berth: Berth) -> None:
     letter = berth.letter()
-    verified = (f"--tls-verify\n--tls-ca-path {berth.ca_file}",) * 2
-    config = berth.write(
-        ".swaksrc",
-        f"""\
---server localhost
---port {berth.port}
---auth-user {berth.login}
---auth-password {berth.password}
---auth LOGIN
---from {berth.login}
---to {berth.login}
-{berth.choose("", *verified)}
-{berth.choose("", "--tls", "--tls-on-connect")}
-""",
-    )
+    verified = [f"--tls-verify\n--tls-ca-path {berth.ca_file}"]
+    options = [
+        "--server localhost",
+        f"--port {berth.port}",
+        "--auth LOGIN",
+        f"--auth-user {berth.login}",
+        f"--auth-password {berth.password}",
+        f"--from {berth.login}",
+        f"--to {berth.login}",
+        *berth.choose([], ["--tls", *verified], ["--tls-on-connect", *verified]),
+    ]
+    config = berth.write(".swaksrc", "\n".join(options))
     berth.run("swaks", "--config", str(config), "--data", "-", given=letter.replace(b"\r\n", b"\n"))
     sent_whole(berth.arrived().rstrip(), letter)
 
 
 @driven("sendemail", "smtp", "sends", "AUTH LOGIN", securities=PLAIN_AND_STARTTLS)
 def test_sendemail(berth: Berth) -> None:
-    """It does not speak TLS at once."""
-    letter = berth.letter()
+    """It does not speak TLS at once, and does not double a dot at a line's start (RFC 5321 §4.5.2)."""
+    letter = re.sub(rb"^\.+", b"", berth.letter(), flags=re.MULTILINE)
     file = berth.home / "letter"
     file.write_bytes(letter.partition(b"\r\n\r\n")[2])
     berth.run(
@@ -117,6 +116,7 @@ def test_git_send_email(berth: Berth) -> None:
   smtpPass = {berth.password}
   smtpSSLCertPath = {berth.ca_file}
   {berth.choose("smtpEncryption = none", "smtpEncryption = tls", "smtpEncryption = ssl")}
+  from = {berth.login}
   confirm = never
 """,
     )
@@ -130,9 +130,9 @@ def test_mailutils(berth: Berth) -> None:
     letter = berth.letter()
     login = berth.login.replace("@", "%40")
     mailer = f"smtp://{login}:{berth.password}@localhost:{berth.port}{berth.choose(';notls', '', '')}"
-    config = berth.write("mailutils.conf", f'mailer {{ url "{mailer}"; }};\n')
+    berth.write(".mailrc", f'set sendmail="{mailer}"\n')
     berth.run(
-        *("mail.mailutils", f"--config-file={config}", "--subject", "by ferry", "--return-address", berth.login),
+        *("mail.mailutils", "--subject", "by ferry", "--return-address", berth.login),
         berth.login,
         given=letter.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n"),
     )

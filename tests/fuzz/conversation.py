@@ -10,13 +10,14 @@ injection; so the second play is cut where the first one started TLS.
 
 from __future__ import annotations
 
+import enum
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from types import FrameType
-from typing import SupportsIndex
+from typing import Any, cast
 
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
 from proxy.protocols.dialogue import (
@@ -45,7 +46,7 @@ SCANS_PER_OCTET = 3  # octets that a line's end is searched in
 VERDICT_TEXT = "Sign in at http://localhost:8143\r\n* BYE [ALERT] \x00 na\u00efve"  # as foreign as a text can be
 
 _ENDING = (StartTLS, Login, Ready, Failed, Close)
-_LINES = re.compile(rb"(?:[\x20-\x7e]*\r\n)+")
+LINES = re.compile(rb"(?:[\x20-\x7e]*\r\n)+")
 _TEXT = re.compile(r"[\x20-\x7e]*")
 
 READIES = (
@@ -54,7 +55,11 @@ READIES = (
     Ready("\x00[ALERT]\r\nx", ("IMAP4", "SIZE 157286400", "8BITMIME"), b"* 3 EXISTS\r\n"),
     Ready("ok", ("STARTTLS", "AUTH LOGIN", "AUTH=LOGIN")),
 )
-_REFUSALS = tuple(Refusal)
+REFUSALS = tuple(Refusal)
+EXPIRES = len(REFUSALS)  # an answer to a login is one of the refusals, no answer in time, or one of READIES
+FIRST_READY = EXPIRES + 1
+ANSWERS = FIRST_READY + len(READIES)
+FINAL = 0x80
 
 
 class CountedOctets(bytearray):
@@ -62,11 +67,11 @@ class CountedOctets(bytearray):
 
     scanned = 0
 
-    def find(  # type: ignore[override]  # as it is used: an octet string and a start
-        self, sub: bytes, start: SupportsIndex = 0
-    ) -> int:
-        found = super().find(sub, start)
-        self.scanned += (len(self) if found < 0 else found) - start.__index__()
+    def find(self, *where: Any) -> int:
+        """As `InputBuffer` calls it: what is looked for, and from where on."""
+        sought, start = where
+        found = super().find(sought, start)
+        self.scanned += (len(self) if found < 0 else found) - start
         return found
 
 
@@ -77,22 +82,22 @@ def buffer_of(dialogue: Front | Upstream) -> InputBuffer:
 
 
 def held_octets(thing: object, seen: set[int] | None = None) -> int:
-    """How much a dialogue holds: its octets and texts, and one for each value."""
+    """How much a dialogue holds: its octets and texts, and one for each item of a collection."""
     seen = set() if seen is None else seen
     if id(thing) in seen:
         return 0
     seen.add(id(thing))
     if isinstance(thing, str | bytes | bytearray):
-        return len(thing) + 1
+        return len(thing)
     if isinstance(thing, dict):
-        return 1 + sum(held_octets(each, seen) for each in (*thing.keys(), *thing.values()))
+        return len(thing) + sum(held_octets(each, seen) for each in (*thing.keys(), *thing.values()))
     if isinstance(thing, list | tuple | set | frozenset):
-        return 1 + sum(held_octets(each, seen) for each in thing)
-    if not type(thing).__module__.startswith("proxy.protocols") or isinstance(thing, type):
-        return 1
+        return len(thing) + sum(held_octets(each, seen) for each in thing)
+    if not type(thing).__module__.startswith("proxy.") or isinstance(thing, type | enum.Enum):
+        return 0
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     values = [getattr(thing, name) for name in slots if hasattr(thing, name)]
-    return 1 + sum(held_octets(each, seen) for each in (*values, *getattr(thing, "__dict__", {}).values()))
+    return sum(held_octets(each, seen) for each in (*values, *getattr(thing, "__dict__", {}).values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,8 @@ class Subject:
     held_bound_octets: int
     """What its named bounds allow it to hold between two inputs."""
     is_front: bool
-    hands_over: Callable[[Ready], None] = lambda ready: None  # noqa: E731
-    """What a session does with an upstream's Ready."""
+    hands_over: Callable[..., None] | None = None
+    """What a session does with an upstream's Ready; `token_known`: upstream had the token when it said so."""
 
 
 class Conversation:
@@ -167,14 +172,14 @@ class Conversation:
     def _answer(self, answer: int) -> None:
         front, self._awaited = self._front(), None
         fed, self._unread_octets = self._unread_octets, 0
-        kind = answer % 12
-        if kind == len(_REFUSALS):
+        kind = answer % ANSWERS
+        if kind == EXPIRES:
             self._expire()
-        elif kind < len(_REFUSALS):
-            refused = LoginRefused(_REFUSALS[kind], VERDICT_TEXT, fault=Fault.CLIENT)
-            self._take(front.refuse(refused, final=bool(answer & 0x80)), fed)
+        elif kind < EXPIRES:
+            refused = LoginRefused(REFUSALS[kind], VERDICT_TEXT, fault=Fault.CLIENT)
+            self._take(front.refuse(refused, final=bool(answer & FINAL)), fed)
         else:
-            ready = READIES[kind % len(READIES)]
+            ready = READIES[kind - FIRST_READY]
             actions = front.accept(ready)
             assert all(isinstance(action, Send | Close) for action in actions)
             untagged = ready.untagged
@@ -191,9 +196,7 @@ class Conversation:
 
     def _front(self) -> Front:
         assert self.subject.is_front
-        front = self.dialogue
-        assert hasattr(front, "accept")
-        return front
+        return cast(Front, self.dialogue)
 
     def _take(self, actions: list[Action], fed: int, *, token_known: bool = True) -> None:
         """Note what a dialogue answered, and hold it against the rules."""
@@ -212,8 +215,8 @@ class Conversation:
         shown = repr(action)
         match action:
             case Send(data, secret):
-                assert _LINES.fullmatch(data), "not whole lines of printable ASCII"
-                assert not _leaks(data, front=self.subject.is_front) or secret, "a secret in plain sight"
+                assert LINES.fullmatch(data), "not whole lines of printable ASCII"
+                assert not leaks(data, front=self.subject.is_front) or secret, "a secret in plain sight"
                 assert not (secret and self.subject.is_front), "a front has no secret to send"
                 self.token_sent = self.token_sent or secret
             case Login(credentials):
@@ -224,13 +227,14 @@ class Conversation:
             case Ready(text, _, _):
                 assert _TEXT.fullmatch(text)
                 assert len(text) <= PRINTABLE_TEXT_OCTETS
-                assert not (token_known and _leaks(shown.encode(), front=False)), "a token handed on"
+                assert not (token_known and leaks(shown.encode(), front=False)), "a token handed on"
                 self.handed_over = bytearray(self.dialogue.unread())
-                self.subject.hands_over(action)
+                assert self.subject.hands_over is not None
+                self.subject.hands_over(action, token_known=token_known)
             case Failed(_, detail):
                 assert _TEXT.fullmatch(detail)
                 assert len(detail) <= PRINTABLE_TEXT_OCTETS
-                assert not (token_known and _leaks(detail.encode(), front=False)), "a token told"
+                assert not (token_known and leaks(detail.encode(), front=False)), "a token told"
                 self.over = True
             case Close(reason):
                 assert re.fullmatch(r"[a-z_]+", reason)
@@ -251,7 +255,7 @@ def _without_tail(action: Action, untagged: bytes) -> Action:
     return action
 
 
-def _leaks(said: bytes, *, front: bool) -> bool:
+def leaks(said: bytes, *, front: bool) -> bool:
     """Whether these octets hold the secret, or so much of it that a token could be guessed at."""
     if front:
         return PASSWORD in said

@@ -502,7 +502,8 @@ def test_an_unforeseen_error_behind_the_login_leaves_no_upstream(
     home.states.raises = RuntimeError("unforeseen")
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
-    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    reactor.turn_until(lambda: going.ended and going.program.at_eof)
+    assert isinstance(going.ended[0], Failure)  # the listener logs it
     reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
 
 

@@ -318,6 +318,7 @@ def test_plain_text_is_delivered_when_closed_before_tls_began(
     way.peer.stalled = False
     reactor.turn_until(lambda: way.peer.at_eof)
     assert way.peer.got == plain
+    assert way.stream.tls is None
     reactor.pass_time(LINGER_S)
     assert [isinstance(one, Failure) for one in up] == [True]
 
@@ -585,10 +586,15 @@ def test_we_still_answer_after_the_peers_half_close(
     assert way.recorder.ends == 1
 
 
-def full_leg(reactor: TurningReactor, certificate: LocalCertificate, mode: Mode, pieces: int) -> tuple[Leg, int]:
+def full_leg(
+    reactor: TurningReactor, certificate: LocalCertificate, mode: Mode, pieces: int, *, peer_ended: bool = False
+) -> tuple[Leg, int]:
     """A leg with a stalled peer, into which this many pieces were written; how many the kernel took."""
     way = leg(reactor, certificate, mode, kind="unix", buffer_octets=SMALL_BUFFER)
     way.peer.stalled = True
+    if peer_ended:
+        way.peer.close_write()
+        reactor.turn_until(lambda: way.recorder.ends)
     for taken in range(pieces):
         way.stream.write(b"0123456789")
         reactor.settle()
@@ -619,6 +625,23 @@ def test_close_notify_waits_for_a_full_kernel_buffer(
         way.peer.say(b"answer")
         reactor.turn_until(lambda: way.recorder.got)
         assert way.recorder.got == b"answer"
+
+
+@every_tls
+def test_close_notify_waits_for_a_full_kernel_buffer_after_the_peers_own(
+    reactor: TurningReactor, certificate: LocalCertificate, mode: Mode
+) -> None:
+    overfull, capacity = full_leg(reactor, certificate, mode, 1000, peer_ended=True)
+    overfull.stream.abortConnection()
+    way, taken = full_leg(reactor, certificate, mode, capacity, peer_ended=True)
+    assert taken == capacity
+    assert way.stream.at_eof
+    way.stream.loseConnection()
+    reactor.settle()
+    way.peer.stalled = False
+    reactor.turn_until(lambda: way.peer.at_eof)
+    assert way.peer.got == b"0123456789" * capacity
+    assert not way.peer.truncated
 
 
 def test_a_half_close_without_descriptors_still_ends_our_side(
@@ -735,6 +758,24 @@ def test_an_exception_in_the_protocol_loses_the_connection_once(
     reactor.settle()
     assert [lost.value for lost in way.recorder.lost] == [unforeseen]
     assert reactor.failures == [unforeseen]
+    reactor.failures.clear()
+
+
+class Contrary(Recorder):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.stream is not None
+        self.stream.abortConnection()
+        super().dataReceived(data)
+
+
+def test_an_exception_after_an_abort_tells_nothing_twice(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = leg(reactor, certificate, recorder=Contrary())
+    way.peer.say(b"anything")
+    reactor.turn_until(lambda: reactor.failures)
+    reactor.settle()
+    assert len(way.recorder.lost) == 1
     reactor.failures.clear()
 
 
