@@ -136,6 +136,10 @@ class Account:
         """How many sessions this account may have upstream at once (CLIENTS 4: POP3 locks the mailbox)."""
         return {"imap": self.imap_connections, "smtp": self.smtp_connections}.get(protocol, 1)
 
+    def sessions_per_minute(self, protocol: str) -> int | None:
+        """How many may begin in a minute; None: as many as like (FACTS 3.1: Exchange counts messages alone)."""
+        return {"smtp": self.messages_per_minute}.get(protocol)
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:

@@ -1,7 +1,7 @@
-"""How many at once: sessions in total, and upstream sessions of each account.
+"""How many at once, and how fast: sessions in total, and upstream sessions of each mailbox.
 
-Exchange counts connections for each mailbox (FACTS 3.1, 3.2); a session beyond its account's share waits a while for
-another to end, and is then told that the account is busy.
+Exchange counts connections and messages for each mailbox (FACTS 3.1, 3.2); a session beyond its mailbox's share waits a
+while, and is then told that the account is busy.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from proxy.login import Fault, LoginRefused, Refusal
 
 MAX_SESSIONS = 10_000  # two descriptors each; far beyond one organisation's mail programs
 QUEUE_LIMIT_S = 20.0  # CLIENTS 4: a short queue, within the 60 s that old Outlook waits
 MAX_QUEUED = 64  # for each account: more than that is a program gone wild
+PACE_S = 60.0  # Exchange counts messages by the minute
 
 
 @dataclass(slots=True)
@@ -33,14 +35,18 @@ class Gate:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._places: dict[str, _Places] = {}
+        self._starts: dict[str, deque[float]] = {}
+        """When the sessions of a paced kind began, or will, in the last `PACE_S`."""
 
     @asynccontextmanager
-    async def place(self, kind: str, limit: int) -> AsyncIterator[None]:
-        """Hold one of `limit` places of this kind.
+    async def place(self, kind: str, limit: int, per_minute: int | None = None) -> AsyncIterator[None]:
+        """Hold one of `limit` places of this kind; of one that is paced, `per_minute` sessions begin in a minute.
 
         Raises:
             LoginRefused(BUSY): none became free in time.
         """
+        if per_minute is not None:
+            await self._pace(kind, per_minute)
         places = self._places.setdefault(kind, _Places())
         if places.taken < limit:
             places.taken += 1
@@ -51,11 +57,22 @@ class Gate:
         finally:
             self._leave(kind, places)
 
+    async def _pace(self, kind: str, per_minute: int) -> None:
+        """Begin at once, or when the minute allows it; a mail program's session carries a message, most often."""
+        now = self._clock.seconds()
+        starts = self._starts.setdefault(kind, deque())
+        while starts and starts[0] <= now - PACE_S:
+            starts.popleft()
+        wait_s = max(0.0, starts[-per_minute] + PACE_S - now) if len(starts) >= per_minute else 0.0
+        if wait_s > QUEUE_LIMIT_S:
+            raise _busy(f"Too many messages at once for this account; {per_minute} a minute are allowed.")
+        starts.append(now + wait_s)
+        if wait_s:
+            await deferLater(self._clock, wait_s)
+
     async def _queue(self, places: _Places, limit: int) -> None:
         """Wait for a place that is handed over by the one who leaves it."""
-        busy = LoginRefused(
-            Refusal.BUSY, f"Too many sessions at once for this account; {limit} are allowed.", fault=Fault.CLIENT
-        )
+        busy = _busy(f"Too many sessions at once for this account; {limit} are allowed.")
         if len(places.queue) >= MAX_QUEUED:
             raise busy
         turn: Deferred[None] = Deferred(places.queue.remove)
@@ -72,3 +89,7 @@ class Gate:
         places.taken -= 1
         if not places.taken:
             del self._places[kind]
+
+
+def _busy(text: str) -> LoginRefused:
+    return LoginRefused(Refusal.BUSY, text, fault=Fault.CLIENT)

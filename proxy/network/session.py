@@ -198,8 +198,10 @@ class Session:
         return await self._services.passdb.verify(credentials, protocol=self._protocol.name, peer=self._peer)
 
     def _place(self, account: Account) -> AbstractAsyncContextManager[None]:
-        limit = account.connections(self._protocol.name)
-        return self._services.gate.place(f"{self._protocol.name} {account.name}", limit)
+        """Among the sessions that Exchange counts together."""
+        protocol = self._protocol.name
+        kind = f"{protocol} {getattr(account, self._protocol.speaks_as).casefold()}"
+        return self._services.gate.place(kind, account.connections(protocol), account.sessions_per_minute(protocol))
 
     async def _open_upstream(self, account: Account) -> tuple[Connection[Upstream], Ready]:
         """A session upstream for this account, within the time that a mail program waits.

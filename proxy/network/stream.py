@@ -386,7 +386,10 @@ class Stream(FileDescriptor):
         with suppress(OSError, ValueError):  # without a descriptor to lend, our end is told without TLS's own word
             if isinstance(self._socket, ssl.SSLSocket):
                 if self.at_eof:
-                    self._socket.unwrap()  # nothing can come that it would lose
+                    try:
+                        self._socket.unwrap()  # nothing can come that it would lose
+                    except ssl.SSLWantWriteError:  # no room now: what is left of it is kept
+                        self._farewell = _close_notify(self._socket)
                 else:
                     self._hold_decrypted(self._socket)
                     self._farewell = _close_notify(self._socket)

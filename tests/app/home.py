@@ -53,7 +53,7 @@ class Typist(io.StringIO):
         self._types = types
         self._said = said
 
-    def readline(self, size: int | None = -1, /) -> str:
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # StringIO's own has this type
         return self._types(self._said.getvalue())
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +28,12 @@ def app(home: Home) -> dict[str, object]:
 def account(home: Home) -> dict[str, object]:
     written: dict[str, list[dict[str, object]]] = yaml.safe_load(home.written(ALICE_FILE))
     return written["accounts"][0]
+
+
+def passwords(home: Home) -> list[dict[str, Any]]:
+    written = account(home)["password"]
+    assert isinstance(written, list)
+    return written
 
 
 def private(file: Path) -> bool:
@@ -285,7 +292,7 @@ def test_a_new_password_replaces_the_first(home: Home) -> None:
     home.add_app()
     old = home.add_account()
     new = printed_password(home.run("password", ALICE.upper()))
-    (entry,) = account(home)["password"]  # type: ignore[misc]
+    (entry,) = passwords(home)
     assert verify_hash(new.encode(), entry["hash"])
     assert not verify_hash(old.encode(), entry["hash"])
 
@@ -295,7 +302,7 @@ def test_a_password_for_a_device(home: Home) -> None:
     first = home.add_account()
     networks = ("--from", "192.168.1.20", "--from", "10.0.0.0/8")
     for_scanner = printed_password(home.run("password", ALICE, "--name", "scanner", "--protocols", "smtp", *networks))
-    main, scanner = account(home)["password"]  # type: ignore[misc]
+    main, scanner = passwords(home)
     assert verify_hash(first.encode(), main["hash"])
     assert verify_hash(for_scanner.encode(), scanner.pop("hash"))
     assert scanner == {"name": "scanner", "protocols": ["smtp"], "from": ["192.168.1.20", "10.0.0.0/8"]}

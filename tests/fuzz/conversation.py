@@ -260,7 +260,7 @@ def leaks(said: bytes, *, front: bool) -> bool:
     if front:
         return PASSWORD in said
     token = BEARER.token.encode()
-    parts = (token[start : start + 100] for start in range(0, len(token) - 99))
+    parts = (token[start : start + 100] for start in range(len(token) - 99))
     return spoken_token() in said or any(part in said for part in parts)
 
 

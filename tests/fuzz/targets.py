@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from proxy.explanations import EXCHANGE_EXPLANATIONS, SIGN_IN_EXPLANATIONS
+from proxy.protocols import sasl
 from proxy.protocols.dialogue import Login, Ready
 from tests.fuzz import dialogues, documents
-from tests.fuzz.case import ENCODED_SECRET, HEADER_OCTETS, SECRET, spoken_token, written
+from tests.fuzz.case import ENCODED_SECRET, HEADER_OCTETS, SECRET, written
 from tests.fuzz.conversation import EXPIRES, FINAL, FIRST_READY, REFUSALS
-from tests.protocols.scripts import BEARER, Expired, Refuse, Script, scripts
+from tests.protocols.scripts import BEARER, Expired, Script, scripts
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +115,8 @@ class Target:
     """Returns when all holds for this input, and raises otherwise."""
     seeds: Callable[[], list[bytes]]
     words: tuple[bytes, ...] = ()
+    header_octets: int = HEADER_OCTETS
+    """How much of an input `case.py` reads as its header; 0: all of it is text."""
 
 
 def _script_seeds(protocol: str, side: str) -> list[bytes]:
@@ -150,7 +154,7 @@ def _settings(script: Script) -> int:
 def _secrets(script: Script) -> Iterator[tuple[bytes, int]]:
     """How the secret is written in a script, and the octet that stands for it."""
     if script.side == "upstream":
-        yield spoken_token(), ENCODED_SECRET
+        yield sasl.xoauth2(BEARER), ENCODED_SECRET
         yield BEARER.token.encode(), SECRET
     for exchange in script.exchanges:
         for action in exchange.actions:
@@ -203,29 +207,30 @@ _YAML_WORDS = (
     *(b"hash: ", b"password: ", b"tls: implicit", b"port: ", b"%YAML 1.1\n", b"null", b"~", b"true", b"\xe2\x80\xa8"),
 )
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        *(
-            Target(
-                f"{protocol}_{side}",
-                (dialogues.front_harness if side == "front" else dialogues.upstream_harness)(protocol),
-                lambda protocol=protocol, side=side: _script_seeds(protocol, side),  # type: ignore[misc]
-                words[protocol],
-            )
-            for side, words in (("front", _WORDS), ("upstream", _REPLIES))
-            for protocol in words
-        ),
-        Target("imap_commands", dialogues.read_commands, lambda: _without_header("imap", "front"), _WORDS["imap"]),
-        Target(
-            "imap_responses", dialogues.read_responses, lambda: _without_header("imap", "upstream"), _REPLIES["imap"]
-        ),
-        Target("sasl", dialogues.answer_sasl, lambda: [bytes(HEADER_OCTETS) + b"".join(_SASL_WORDS)], _SASL_WORDS),
-        Target("configuration", documents.read_configuration, _example_configurations, _YAML_WORDS),
-        Target(
-            "explanations", documents.explain, _example_texts, (b"AADSTS", b"invalid_grant", b"{user}", b"{consent}")
-        ),
-        Target("vault", documents.open_sealed, lambda: [b"", b"\x80", b"\x80\0\0\0", b"\x01" * 64, b"\x80\3\x22\0"]),
-        Target("hashes", documents.read_hash, _example_hashes, (b"$scrypt$", b"ln=16,r=1,p=1", b"$AAAA", b"\xd9\xa1")),
+_FRONTS = tuple(
+    Target(f"{protocol}_front", dialogues.front_harness(protocol), partial(_script_seeds, protocol, "front"), words)
+    for protocol, words in _WORDS.items()
+)
+_UPSTREAMS = tuple(
+    Target(
+        f"{protocol}_upstream",
+        dialogues.upstream_harness(protocol),
+        partial(_script_seeds, protocol, "upstream"),
+        words,
     )
-}
+    for protocol, words in _REPLIES.items()
+)
+_READERS = (
+    Target("imap_commands", dialogues.read_commands, partial(_without_header, "imap", "front"), _WORDS["imap"]),
+    Target("imap_responses", dialogues.read_responses, partial(_without_header, "imap", "upstream"), _REPLIES["imap"]),
+    Target("sasl", dialogues.answer_sasl, lambda: [bytes(HEADER_OCTETS) + b"".join(_SASL_WORDS)], _SASL_WORDS),
+)
+_DOCUMENTS = (
+    Target("configuration", documents.read_configuration, _example_configurations, _YAML_WORDS, 0),
+    Target(
+        "explanations", documents.explain, _example_texts, (b"AADSTS", b"invalid_grant", b"{user}", b"{consent}"), 0
+    ),
+    Target("vault", documents.open_sealed, lambda: [b"", b"\x80", b"\x80\0\0\0", b"\x01" * 64, b"\x80\3\x22\0"], (), 0),
+    Target("hashes", documents.read_hash, _example_hashes, (b"$scrypt$", b"ln=16,r=1,p=1", b"$AAAA", b"\xd9\xa1"), 0),
+)
+TARGETS = {target.name: target for target in (*_FRONTS, *_UPSTREAMS, *_READERS, *_DOCUMENTS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -285,6 +286,18 @@ def test_the_last_address_gets_its_time_when_all_before_have_failed(
         call.reaches()
 
 
+def test_a_silent_address_gets_its_time_when_all_behind_it_have_failed(
+    reactor: TurningReactor, upstreams: Upstreams
+) -> None:
+    upstreams.be_silent("127.0.0.2")
+    call = upstreams.dial("127.0.0.2", "127.0.0.4", limit_s=3)
+    reactor.pass_time(3 - A_MOMENT_S)
+    assert not call.ended
+    reactor.pass_time(A_MOMENT_S)
+    with pytest.raises(DialFailed, match="no answer within 3 s"):
+        call.reaches()
+
+
 def test_a_resolver_that_does_not_answer_is_left(reactor: TurningReactor, upstreams: Upstreams) -> None:
     upstreams.answer("127.0.0.1")
     reactor.resolver.holds = True
@@ -354,9 +367,12 @@ def test_many_dials_leave_nothing_open(reactor: TurningReactor, upstreams: Upstr
     upstreams.be_silent("127.0.0.2")
     upstreams.answer("127.0.0.4")
     before = open_descriptors()
-    for _ in range(50):
-        call = upstreams.dial("127.0.0.2", "127.0.0.3", "127.0.0.4")
-        reactor.pass_time(NEXT_ADDRESS_AFTER_S)
-        call.socket().close()
-        assert upstreams.called("127.0.0.4")
+    with warnings.catch_warnings(record=True) as left_to_the_collector:
+        warnings.simplefilter("always", ResourceWarning)
+        for _ in range(50):
+            call = upstreams.dial("127.0.0.2", "127.0.0.3", "127.0.0.4")
+            reactor.pass_time(NEXT_ADDRESS_AFTER_S)
+            call.socket().close()
+            assert upstreams.called("127.0.0.4")
     assert open_descriptors() == before
+    assert not left_to_the_collector

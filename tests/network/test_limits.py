@@ -8,22 +8,29 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from proxy.login import Fault, LoginRefused, Refusal
-from proxy.network.limits import MAX_QUEUED, QUEUE_LIMIT_S, Gate
+from proxy.network.limits import MAX_QUEUED, PACE_S, QUEUE_LIMIT_S, Gate
 from tests.network.turning import watch
 
 
 class Visitor:
     """One who wants a place, and keeps it until told to leave."""
 
-    def __init__(self, gate: Gate, kind: str = "imap alice", limit: int = 1, error: Exception | None = None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        kind: str = "imap alice",
+        limit: int = 1,
+        error: Exception | None = None,
+        per_minute: int | None = None,
+    ) -> None:
         self.inside = False
         self._leave: Deferred[None] = Deferred()
         self._error = error
-        self.visit: Deferred[None] = Deferred.fromCoroutine(self._run(gate, kind, limit))
+        self.visit: Deferred[None] = Deferred.fromCoroutine(self._run(gate, kind, limit, per_minute))
         self.outcome = watch(self.visit)
 
-    async def _run(self, gate: Gate, kind: str, limit: int) -> None:
-        async with gate.place(kind, limit):
+    async def _run(self, gate: Gate, kind: str, limit: int, per_minute: int | None) -> None:
+        async with gate.place(kind, limit, per_minute):
             self.inside = True
             try:
                 await self._leave
@@ -132,3 +139,44 @@ def test_a_smaller_limit_holds_for_the_next_ones_only(gate: Gate) -> None:
     assert not after.inside
     before[0].leave()
     assert after.inside
+
+
+def paced(gate: Gate, per_minute: int = 3) -> Visitor:
+    """One who comes and goes at once, where so many may begin in a minute."""
+    visitor = Visitor(gate, kind="smtp alice", limit=100, per_minute=per_minute)
+    visitor.leave()
+    return visitor
+
+
+def test_as_many_as_the_minute_allows_begin_at_once(gate: Gate, clock: Clock) -> None:
+    assert all(paced(gate).outcome for _ in range(3))
+    clock.advance(PACE_S - QUEUE_LIMIT_S)
+    late = paced(gate)
+    assert not late.outcome
+    clock.advance(QUEUE_LIMIT_S)
+    assert late.outcome == [None]
+
+
+def test_who_waits_for_the_minute_counts_for_the_next_one(gate: Gate, clock: Clock) -> None:
+    for _ in range(3):
+        paced(gate)
+    clock.advance(PACE_S - QUEUE_LIMIT_S)
+    waiting = [paced(gate) for _ in range(3)]
+    clock.advance(QUEUE_LIMIT_S)
+    assert all(visitor.outcome == [None] for visitor in waiting)
+    assert paced(gate).refused.refusal is Refusal.BUSY
+
+
+def test_who_would_wait_too_long_for_the_minute_is_busy_at_once(gate: Gate) -> None:
+    for _ in range(3):
+        paced(gate)
+    refused = paced(gate).refused
+    assert refused.refusal is Refusal.BUSY
+    assert refused.text == "Too many messages at once for this account; 3 a minute are allowed."
+
+
+def test_a_minute_later_all_is_forgotten(gate: Gate, clock: Clock) -> None:
+    for _ in range(3):
+        paced(gate)
+    clock.advance(PACE_S)
+    assert all(paced(gate).outcome == [None] for _ in range(3))

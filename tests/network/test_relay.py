@@ -280,10 +280,13 @@ def test_after_the_programs_half_close_the_whole_answer_is_delivered(
 
 
 @every_pair
+@pytest.mark.parametrize("record_octets", [16_384, 10_000, 1_500])
 def test_a_half_close_in_the_middle_of_the_answer_loses_nothing(
-    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode], record_octets: int
 ) -> None:
+    """The buffer ends in the middle of a record, mostly, and OpenSSL holds the rest."""
     way = relaying(reactor, certificate, modes)
+    way.server.record_octets = record_octets
     answer = octets(4 * MIB)
     way.server.say(answer)
     reactor.turn_until(lambda: len(way.program.got) > MIB)

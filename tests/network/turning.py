@@ -250,6 +250,8 @@ class Peer:
         self.socket = sock
         self.got = bytearray()
         self.stalled = False
+        self.record_octets = PEER_READ_OCTETS
+        """TLS records are no larger than this."""
         self.at_eof = False
         self.truncated = False
         """TLS ended without close_notify."""
@@ -279,6 +281,11 @@ class Peer:
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._shaking_hands = True
+
+    def sip(self, count: int) -> None:
+        """Take a few octets off the wire though it is stalled."""
+        with suppress(BlockingIOError):
+            self._take(self.socket.recv(count))
 
     def close_write(self) -> None:
         """Half-close, once all is said: close_notify on TLS, then FIN."""
@@ -351,7 +358,7 @@ class Peer:
     def _encrypt(self) -> None:
         assert self.tls is not None
         while self._unsaid and len(self._raw) < PEER_READ_OCTETS:
-            del self._unsaid[: self.tls.write(self._unsaid[:PEER_READ_OCTETS])]
+            del self._unsaid[: self.tls.write(self._unsaid[: self.record_octets])]
             self._raw += self._outgoing.read()
 
     def _flush(self) -> None:
@@ -372,6 +379,10 @@ class Peer:
             data = b"" if self._fd_eof else self.socket.recv(PEER_READ_OCTETS)
         except BlockingIOError:
             data = None
+        self._take(data)
+
+    def _take(self, data: bytes | None) -> None:
+        """What the wire gave: nothing (None), its end, or octets."""
         if data == b"":
             self._fd_eof = True
             self.at_eof = self.at_eof or self.tls is None
