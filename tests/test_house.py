@@ -49,6 +49,7 @@ TESTED_TOGETHER = {
         "demo/smtp_server.py",
     ),
     "network/test_dial.py": ("network/reactor.py",),
+    "network/test_stream.py": ("network/farewell.py",),
     "protocols/test_smtp.py": ("protocols/smtp_upstream.py",),
 }
 """Modules that are tested from outside, through the one they serve; by the test that does it."""

@@ -7,9 +7,6 @@ import getpass
 import sys
 from collections.abc import Mapping, Sequence
 
-with contextlib.suppress(ImportError):
-    import readline  # noqa: F401 - without it a line of a terminal ends at 4,095 octets, and a pasted address may be longer
-
 
 class UsageError(Exception):
     """The command cannot be carried out as it was given; the text says what to give."""
@@ -39,8 +36,12 @@ def read_line(prompt: str, *, hidden: bool = False) -> str:
     try:
         if not sys.stdin.isatty():
             line = sys.stdin.readline().rstrip("\r\n")
+        elif hidden:
+            line = getpass.getpass(prompt)
         else:
-            line = getpass.getpass(prompt) if hidden else input(prompt)
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401 - a terminal's own lines end at 4,095 octets; a pasted address may be longer
+            line = input(prompt)
         line.encode()  # else what was no text is told only where it is used
     except UnicodeError:  # its own words show a part of what may be a secret
         raise UsageError("What was typed or piped in is not UTF-8 text.") from None

@@ -10,7 +10,6 @@ It does not know what the bytes mean, and no clock of its own closes it: deadlin
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from proxy.network.farewell import close_notify
 from proxy.network.reactor import Reactor
 
 READ_OCTETS = 16_384  # one TLS record (RFC 8446 §5.1); a login's lines are far shorter
@@ -389,10 +389,10 @@ class Stream(FileDescriptor):
                     try:
                         self._socket.unwrap()  # nothing can come that it would lose
                     except ssl.SSLWantWriteError:  # no room now: what is left of it is kept
-                        self._farewell = _close_notify(self._socket)
+                        self._farewell = close_notify(self._socket)
                 else:
                     self._hold_decrypted(self._socket)
-                    self._farewell = _close_notify(self._socket)
+                    self._farewell = close_notify(self._socket)
         return self._say_farewell()
 
     def _hold_decrypted(self, tls: ssl.SSLSocket) -> None:
@@ -466,33 +466,3 @@ class Stream(FileDescriptor):
         self._tls_ended(reason)
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
-
-
-def _close_notify(tls: ssl.SSLSocket) -> bytes:
-    """TLS's close_notify, encrypted and yet to be sent; `tls` stays able to read.
-
-    `SSLSocket.unwrap` also waits for the peer's own close_notify, and if it meets mail instead, that mail is lost: this
-    is how proxies come to deliver nothing after a half-close. So the descriptor is lent another socket for the moment:
-    OpenSSL writes its alert there and finds nothing to read. Empty if the session is broken already.
-
-    Raises:
-        OSError: no descriptor is left to lend.
-    """
-    lent, alert_side = socket.socketpair()
-    with lent, alert_side:
-        lent.setblocking(False)
-        alert_side.setblocking(False)
-        kept = os.dup(tls.fileno())
-        try:
-            os.dup2(lent.fileno(), tls.fileno(), inheritable=False)
-            try:
-                tls.unwrap()
-            except (ssl.SSLError, OSError, ValueError):
-                pass  # "nothing to read" is what we want
-            finally:
-                os.dup2(kept, tls.fileno(), inheritable=False)
-        finally:
-            os.close(kept)
-        with suppress(BlockingIOError):
-            return alert_side.recv(READ_OCTETS)
-    return b""

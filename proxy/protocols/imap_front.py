@@ -110,6 +110,8 @@ class ImapFront:
         return [_line(greeting), *self._proceed()]
 
     def received(self, data: bytes) -> list[Action]:
+        if self._state is FrontState.CLOSED:
+            return []
         if self._state is FrontState.STARTING_TLS and data:
             return self._close("starttls_injection")
         if data and not self._anything_received:

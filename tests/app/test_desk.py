@@ -165,7 +165,7 @@ def test_malformed_arguments(verb: str, arguments: dict[str, Any], ask: Asking) 
 
 @pytest.mark.parametrize("verb", ["begin_device", "check_app_only", "sign_out"])
 def test_an_account_that_is_not_there(verb: str, ask: Asking) -> None:
-    with pytest.raises(DeskError, match="There is no account 'x@contoso.com'") as caught:
+    with pytest.raises(DeskError, match=r"There is no account 'x@contoso\.com'") as caught:
         ask(verb, login="x@contoso.com")
     assert caught.value.exit_code == 2
 

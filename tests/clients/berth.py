@@ -32,7 +32,7 @@ from tests.servers.mailhost import Person
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages.txt"
 SHOWN_OCTETS = 4_000  # of what a program said, with a failing test

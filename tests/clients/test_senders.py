@@ -98,7 +98,7 @@ starttls={berth.choose("disabled", "required", "")}
     sent_whole(berth.arrived(), letter)
 
 
-@driven("git send-email", "smtp", "sends", "AUTH LOGIN", package="git-email")
+@driven("git send-email", "smtp", "sends", "AUTH PLAIN, at once", package="git-email")
 def test_git_send_email(berth: Berth) -> None:
     letter = berth.letter()
     file = berth.home / "0001.patch"
@@ -124,7 +124,7 @@ def test_git_send_email(berth: Berth) -> None:
     same_body(berth.arrived(), letter)
 
 
-@driven("mail", "smtp", "sends", "AUTH PLAIN", package="mailutils", securities=PLAIN_AND_STARTTLS)
+@driven("mail", "smtp", "sends", "AUTH LOGIN", package="mailutils", securities=PLAIN_AND_STARTTLS)
 def test_mailutils(berth: Berth) -> None:
     """GNU mailutils: with TLS at once it wants a port of its own choice."""
     letter = berth.letter()

@@ -90,9 +90,9 @@ def written(speech: bytes) -> bytes:
 
     def shorten(run: re.Match[bytes]) -> bytes:
         times, rest = divmod(len(run[0]) - 1, REPEATED_OCTETS)
-        return run[1] + bytes([ESCAPE, times]) + run[1] * rest if 0 < times < 256 else run[0]
+        return run[1] + bytes([ESCAPE, times]) + run[1] * rest
 
-    return re.sub(rb"([\x01-\xfb])\1{256,}", shorten, escaped, flags=re.DOTALL)
+    return re.sub(rb"([^\xfc-\xfe])\1{257,65535}", shorten, escaped, flags=re.DOTALL)
 
 
 def spoken_token() -> bytes:

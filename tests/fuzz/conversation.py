@@ -37,11 +37,13 @@ from tests.fuzz.case import BEARER, PASSWORD, Case, spoken_token
 from tests.protocols.scripts import joined
 
 MAX_OCTET_PIECES = 1_024  # a longer speech is cut into pieces no shorter than this many of them
+MAX_WEIGHINGS = 50  # of what a conversation holds: each takes a while
 HELD_SLACK_OCTETS = 4_096  # names, texts and states beside the buffers
 MAX_ANSWER_OCTETS = 2_048  # to any one line: the longest is EHLO's list
 LEAST_LINE_OCTETS = 4  # the shortest command that is answered is `AUTH` or EHLO's length; a bad one soon closes
 STEPS_PER_OCTET = 60  # calls, Python's own and C's; measured below 25
 STEPS_AT_MOST_BESIDE = 4_000
+GUESSABLE_OCTETS = 100  # `server_text.py` cuts out longer words
 SCANS_PER_OCTET = 3  # octets that a line's end is searched in
 VERDICT_TEXT = "Sign in at http://localhost:8143\r\n* BYE [ALERT] \x00 na\u00efve"  # as foreign as a text can be
 
@@ -256,12 +258,15 @@ def _without_tail(action: Action, untagged: bytes) -> Action:
 
 
 def leaks(said: bytes, *, front: bool) -> bool:
-    """Whether these octets hold the secret, or so much of it that a token could be guessed at."""
+    """Whether these octets hold the secret, or so much of a token that the rest could be guessed at."""
     if front:
         return PASSWORD in said
-    token = BEARER.token.encode()
-    parts = (token[start : start + 100] for start in range(len(token) - 99))
-    return spoken_token() in said or any(part in said for part in parts)
+    token, half = BEARER.token.encode(), GUESSABLE_OCTETS // 2
+    if spoken_token() in said:
+        return True
+    if not any(token[start : start + half] in said for start in range(0, len(token), half)):
+        return False  # what holds a part of this length holds one of these halves
+    return any(token[start : start + GUESSABLE_OCTETS] in said for start in range(len(token) - GUESSABLE_OCTETS + 1))
 
 
 def lines_of(speech: bytes) -> Iterator[bytes]:
@@ -291,13 +296,19 @@ def play(subject: Subject, case: Case) -> None:
 def _by_lines(subject: Subject, case: Case) -> tuple[Conversation, list[int]]:
     conversation = Conversation(subject, case)
     fed, tls_at = 0, list[int]()
-    for line in lines_of(case.speech):
+    lines = list(lines_of(case.speech))
+    between = 1 + len(lines) // MAX_WEIGHINGS
+    for number, line in enumerate(lines):
         conversation.feed(line)
         fed += len(line)
         if conversation.starts_tls:
             tls_at.append(fed)
         conversation.settle()
-        conversation.judge_memory()
+        if number % between == 0:
+            conversation.judge_memory()
+        if conversation.over:
+            break
+    conversation.judge_memory()
     conversation.end()
     return conversation, tls_at
 

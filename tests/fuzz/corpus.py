@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from tests.fuzz.targets import ROOT, Target
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
+
 
 FOLDER = Path(__file__).parent / "corpus"
 MAX_KEPT = 60  # inputs of one target
@@ -68,13 +73,13 @@ def features(harness: Callable[[bytes], None], octets: bytes) -> set[Feature]:
     """What an input reaches in `proxy/`; nothing where it is a finding."""
     steps: Counter[tuple[str, int, int]] = Counter()
 
-    def enter(frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], object] | None:
+    def enter(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
         file = frame.f_code.co_filename
         if not file.startswith(_SOURCE):
             return None
         before = 0
 
-        def step(frame: FrameType, event: str, argument: object) -> object:
+        def step(frame: FrameType, event: str, argument: object) -> TraceFunction:
             nonlocal before
             if event == "line":
                 steps[file, before, frame.f_lineno] += 1

@@ -233,6 +233,22 @@ def test_a_stalled_upstream_keeps_one_buffer_of_an_eager_program(
     assert way.server.got == message
 
 
+@pytest.mark.parametrize("record_octets", [10_000, 1_500])
+def test_what_a_full_buffer_leaves_of_a_record_comes_without_a_new_octet(
+    reactor: TurningReactor, certificate: LocalCertificate, record_octets: int
+) -> None:
+    """No poll tells of what OpenSSL holds (SPEED trap 3)."""
+    way = relaying(reactor, certificate, buffer_octets=4 * BUFFER_OCTETS)
+    way.upstream.stream.pauseProducing()
+    way.server.record_octets = record_octets
+    answer = octets((BUFFER_OCTETS // record_octets + 1) * record_octets)
+    way.server.say(answer)
+    reactor.settle()
+    way.upstream.stream.resumeProducing()
+    reactor.turn_until(lambda: len(way.program.got) == len(answer))
+    assert way.program.got == answer
+
+
 def test_a_stalled_relay_costs_no_turns(reactor: TurningReactor, certificate: LocalCertificate) -> None:
     way = relaying(reactor, certificate)
     way.program.stalled = True
@@ -285,9 +301,9 @@ def test_a_half_close_in_the_middle_of_the_answer_loses_nothing(
     reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode], record_octets: int
 ) -> None:
     """The buffer ends in the middle of a record, mostly, and OpenSSL holds the rest."""
-    way = relaying(reactor, certificate, modes)
+    way = relaying(reactor, certificate, modes, buffer_octets=4 * BUFFER_OCTETS)
     way.server.record_octets = record_octets
-    answer = octets(4 * MIB)
+    answer = octets(8 * MIB)
     way.server.say(answer)
     reactor.turn_until(lambda: len(way.program.got) > MIB)
     way.program.stalled = True
