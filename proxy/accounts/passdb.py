@@ -81,7 +81,8 @@ class _Hash:
         if found is None:
             raise ValueError("not a scrypt hash of the form $scrypt$ln=14,r=8,p=1$salt$hash")
         ln, r, p = (int(digits) for digits in found.groups()[:3])
-        if min(ln, r, p) < 1 or p > MAX_SCRYPT_P or (128 * r) << ln > MAX_SCRYPT_OCTETS:
+        # OpenSSL runs none whose ln is 16·r or more: the cost must fit into a block.
+        if min(ln, r, p) < 1 or ln >= 16 * r or p > MAX_SCRYPT_P or (128 * r) << ln > MAX_SCRYPT_OCTETS:
             raise ValueError("a scrypt hash whose cost is out of bounds")
         try:
             return cls(_Cost(ln, r, p), _unpadded(found[4]), _unpadded(found[5]))

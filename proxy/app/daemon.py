@@ -93,9 +93,9 @@ class Daemon:
         )
         self._listeners = listener_contexts(config)
         self._ferry = Ferry(services, self._listeners)
-        self._ferry.start()
         self._control = ControlSocket(config.state_dir, Desk(self._office, self._reload).ask, self._reactor)
         self._control.start()
+        self._ferry.start()  # last: where it cannot, nothing stays bound
 
     def _failed(self, failure: Any) -> None:
         """The start failed: say why in a line, and end."""

@@ -127,4 +127,7 @@ def _read_hash(node: Node, section: Section) -> str:
             section.error(
                 node.place, f"its cost {cost}={found[cost]} is not from {allowed[0]} to {allowed[-1]}", _MAKE_HASH
             )
+    if int(found["ln"]) in _COSTS["ln"] and int(found["ln"]) >= 16 * int(found["r"]) > 0:
+        # scrypt itself has no such cost
+        section.error(node.place, f"its cost ln={found['ln']} is too high for r={found['r']}", _MAKE_HASH)
     return text

@@ -208,6 +208,7 @@ def test_a_hash_that_passlib_made_is_understood() -> None:
         "$scrypt$ln=14,r=8,p=17$c2FsdA$aGFzaA",
         "$scrypt$ln=19,r=8,p=1$c2FsdA$aGFzaA",
         "$scrypt$ln=99,r=999,p=1$c2FsdA$aGFzaA",
+        "$scrypt$ln=16,r=1,p=1$c2FsdA$aGFzaA",
         "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA\n",
     ],
 )

@@ -78,8 +78,8 @@ class Home:
         self.state_dir = folder / "state"
         self.write_main()
 
-    def write_main(self, more: str = "", *, port: int = 1143) -> None:
-        listener = f"  - {{protocol: imap, address: localhost, port: {port}}}\n"
+    def write_main(self, more: str = "", *, port: int = 1143, certificate: str = "") -> None:
+        listener = f"  - {{protocol: imap, address: localhost, port: {port}{certificate}}}\n"
         self.file.write_text(f"state_dir: {self.state_dir}\npage: off\nlisteners:\n{listener}{more}")
         self.file.chmod(0o600)
 

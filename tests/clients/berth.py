@@ -12,27 +12,25 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
+import termios
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import pytest
 
 from tests.clients.tap import Tap
 from tests.end_to_end.ferry import Ferry
 from tests.end_to_end.programs import Security
-from tests.servers.child import wait_until
 from tests.servers.mailhost import Person
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0  # two busy cores
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages.txt"
 SHOWN_OCTETS = 4_000  # of what a program said, with a failing test
@@ -175,7 +173,9 @@ class Berth:
         assert said.exit_code == exit_code, f"{command[0]} gave {said.exit_code}:\n{_shown(done.stdout, done.stderr)}"
         return said
 
-    def script(self, interpreter: Sequence[str], *, given: bytes = b"", environment: Mapping[str, str] | None = None) -> Said:
+    def script(
+        self, interpreter: Sequence[str], *, given: bytes = b"", environment: Mapping[str, str] | None = None
+    ) -> Said:
         """A small program of `scripts/`, which finds all it needs in its environment."""
         values = {
             "MF_PORT": str(self.port),
@@ -186,48 +186,43 @@ class Berth:
         }
         return self.run(*interpreter, given=given, environment={**values, **(environment or {})})
 
-    def type_into(self, command: Sequence[str], keys: Sequence[tuple[str, str]] = ()) -> bytes:
-        """A program that wants a terminal; for each pair, waits until the first is shown, then types the second.
-
-        Gives all that it showed, without the terminal's control sequences.
-        """
-        child, terminal = pty.fork()
-        if child == 0:
-            os.chdir(self.home)
-            environment = self.environment({"TERM": "xterm", "LINES": "40", "COLUMNS": "120"})
-            with suppress(OSError):
-                os.execvpe(command[0], command, environment)
-            os.write(2, _missing(command[0]).encode())
-            os._exit(127)
-        shown, read_to, waiting = b"", 0, list(keys)
-        end = time.monotonic() + PATIENCE_S
+    def type_into(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, keys: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """A program that wants a terminal; for each pair, waits until the first is shown, then types the second."""
+        name, waiting = command[0], list(keys)
+        terminal, end = pty.openpty()
+        termios.tcsetwinsize(end, (40, 120))
         try:
-            while time.monotonic() < end:
-                if select.select([terminal], [], [], 0.1)[0]:
-                    try:
-                        octets = os.read(terminal, 65_536)
-                    except OSError:  # the program has closed its end
-                        octets = b""
-                    if not octets:
-                        break
-                    shown += octets
-                if waiting and (found := re.search(waiting[0][0].encode(), _bare(shown[read_to:]))) is not None:
-                    assert found is not None
+            process = subprocess.Popen(
+                command,
+                stdin=end,
+                stdout=end,
+                stderr=end,
+                cwd=self.home,
+                env=self.environment({"TERM": "xterm", **(environment or {})}),
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            os.close(terminal)
+            raise AssertionError(_missing(name)) from None
+        finally:
+            os.close(end)
+        shown, read_to, deadline = b"", 0, time.monotonic() + PATIENCE_S
+        try:
+            while octets := _read(terminal, deadline - time.monotonic()):
+                shown += octets
+                if waiting and re.search(waiting[0][0].encode(), _bare(shown[read_to:])):
                     read_to = len(shown)
                     os.write(terminal, waiting.pop(0)[1].encode())
-            else:
-                raise AssertionError(f"{command[0]} hangs, waiting for {waiting[:1]}:\n{_shown(_bare(shown))}")
+            hangs = time.monotonic() >= deadline
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
+            process.kill()
+            process.wait()
             os.close(terminal)
-        del status
-        assert not waiting, f"{command[0]} ended before {waiting[0][0]}:\n{_shown(_bare(shown))}"
-        return _bare(shown)
-
-    def wait_until(self, what: str, holds: Callable[[], object]) -> None:
-        wait_until(what, holds, PATIENCE_S)
+        awaited = [pattern for pattern, _ in waiting[:1]]  # what would be typed may be a password
+        assert not hangs, f"{name} hangs; awaited {awaited}:\n{_shown(_bare(shown))}"
+        assert not waiting, f"{name} ended; awaited {awaited}:\n{_shown(_bare(shown))}"
 
 
 def driven(
@@ -254,7 +249,7 @@ def driven(
                 assert berth.tap.logins == {entry.login}, f"it logged in by {berth.tap.logins}"
             DRIVEN.add((entry, berth.security))
 
-        return run
+        return cast("Callable[Concatenate[Berth, P], None]", run)
 
     return decorate
 
@@ -292,6 +287,16 @@ def only_file(folder: Path) -> bytes:
     files = [file for part in ("new", "cur") for file in (folder / part).glob("*")]
     assert len(files) == 1, f"{len(files)} messages were kept"
     return files[0].read_bytes()
+
+
+def _read(terminal: int, limit_s: float) -> bytes:
+    """What the program shows next; nothing once it has ended, or shows nothing in time."""
+    if limit_s <= 0 or not select.select([terminal], [], [], limit_s)[0]:
+        return b""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # Linux: nobody has the other end open any more
+        return b""
 
 
 def _lines(octets: bytes) -> bytes:

@@ -41,7 +41,11 @@ _FORMS = {
     ),
 }
 _START_TLS = rb"(?:\S+ starttls|starttls|stls)\r?\n"
-_OVER = {"imap": rb"\S+ (?:select|examine|list|status|append) ", "pop3": rb"(?:stat|list|uidl|retr)\b", "smtp": b"mail "}
+_OVER = {
+    "imap": rb"\S+ (?:select|examine|list|status|append) ",
+    "pop3": rb"(?:stat|list|uidl|retr)\b",
+    "smtp": b"mail ",
+}
 """From here on no login follows."""
 
 

@@ -48,9 +48,7 @@ def test_smtplib(berth: Berth) -> None:
     sends(berth, *python("send", "smtp"))
 
 
-@driven(
-    "Perl Mail::IMAPClient", "imap", "reads every byte", "LOGIN, bare", package="libmail-imapclient-perl"
-)
+@driven("Perl Mail::IMAPClient", "imap", "reads every byte", "LOGIN, bare", package="libmail-imapclient-perl")
 def test_perl_mail_imapclient(berth: Berth) -> None:
     reads(berth, "perl", str(SCRIPTS / "mail_imapclient.pl"))
 

@@ -231,7 +231,8 @@ def test_movemail_pop3(berth: Berth) -> None:
 def _movemail(berth: Berth, scheme: str) -> None:
     stored = berth.deliver()
     login = berth.login.replace("@", "%40")
-    url = f"{scheme}{berth.choose('', '', 's')}://{login}:{berth.password}@localhost:{berth.port}{berth.choose(';notls', '', '')}"
+    scheme, parameters = scheme + berth.choose("", "", "s"), berth.choose(";notls", "", "")
+    url = f"{scheme}://{login}:{berth.password}@localhost:{berth.port}{parameters}"
     berth.run("movemail", url, f"maildir://{berth.home}/kept")
     same(only_file(berth.home / "kept"), stored)
     assert berth.ferry.host.dovecot.messages(berth.login) == []

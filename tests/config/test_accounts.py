@@ -70,6 +70,7 @@ def test_who_signs_in_is_the_mailbox_when_nothing_is_said(folder: Folder) -> Non
         ("$scrypt$ln=14,r=17,p=1", "cost r=17 is not from 1 to 16"),
         ("$scrypt$ln=14,r=0,p=1", "cost r=0 is not from 1 to 16"),
         ("$scrypt$ln=14,r=8,p=5", "cost p=5 is not from 1 to 4"),
+        ("$scrypt$ln=16,r=1,p=1", "cost ln=16 is too high for r=1"),
         ("$scrypt$ln=9999,r=8,p=1", "is not a scrypt hash"),
         ("$scrypt$r=8,ln=14,p=1", "is not a scrypt hash"),
         ("$scrypt$ln=14,r=8", "is not a scrypt hash"),
@@ -82,7 +83,7 @@ def test_bad_hashes(folder: Folder, phc: str, part: str) -> None:
     assert part in problem
 
 
-@pytest.mark.parametrize("phc", ["$scrypt$ln=10,r=1,p=1", "$scrypt$ln=17,r=16,p=4"])
+@pytest.mark.parametrize("phc", ["$scrypt$ln=10,r=1,p=1", "$scrypt$ln=15,r=1,p=1", "$scrypt$ln=17,r=16,p=4"])
 def test_costs_at_their_bounds(folder: Folder, phc: str) -> None:
     assert folder.findings(account("login: a@b.c", phc + SALT_AND_HASH)) == []
 

@@ -26,7 +26,7 @@ from tests.fuzz.targets import ROOT, TARGETS, Target
 
 FINDINGS = Path(__file__).parent / "findings"
 DEFAULT_SECONDS = 600
-MAX_INPUT_OCTETS = 4_096
+MAX_INPUT_OCTETS = 2_048
 MAX_INPUT_S = 25  # one input; the slowest that is honest takes a tenth of it
 MAX_MEMORY_MIB = 2_048
 STOP_S = 60  # libFuzzer ends after the input that it is at

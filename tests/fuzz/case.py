@@ -40,6 +40,8 @@ class Case:
     """What the dialogue is told of its connection: each bit is a choice."""
     expires: bool
     """The time for logging in runs out at the end."""
+    counted: bool
+    """The steps of one play are counted."""
     late: int
     """How many pieces arrive while a verdict is awaited."""
     lengths: tuple[int, int]
@@ -54,6 +56,7 @@ class Case:
         return cls(
             settings=header[0],
             expires=bool(header[1] & 0x80),
+            counted=not header[1] & 0x40,
             late=header[1] & 0x03,
             lengths=(header[2] + 1, header[3] + 1),
             answers=header[4:],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "corpus"
 MAX_KEPT = 60  # inputs of one target
 MAX_KEPT_OCTETS = 2_048  # of one input
-MAX_CANDIDATES = 2_000  # traced after a run, the smallest first
+MAX_CANDIDATES = 500  # traced after a run, the smallest first
 MAX_SHRINKING_STEPS = 3_000
 
 Failure = tuple[type[BaseException], str, int]

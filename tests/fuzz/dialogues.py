@@ -181,7 +181,7 @@ def read_responses(octets: bytes) -> None:
     responses = _responses_in(_cut(case))
     assert responses == _responses_in([case.speech])
     whole = b"".join(each.octets for each in responses if isinstance(each, Response))
-    assert re.sub(rb"\r?\n", b"\n", case.speech).startswith(re.sub(rb"\r?\n", b"\n", whole))
+    assert case.speech.translate(None, b"\r\n").startswith(whole.translate(None, b"\r\n"))
     for each in responses:
         if isinstance(each, Response):
             assert each.octets.endswith(b"\r\n")
@@ -217,6 +217,7 @@ def _cut(case: Case) -> Iterator[bytes]:
 
 # --- SASL
 
+MAX_RESPONSES = 8  # tried from each on
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
@@ -230,7 +231,7 @@ def answer_sasl(octets: bytes) -> None:
         assert (read is not None) == bool(_BASE64.fullmatch(text)), "base64 is strict"
         assert _decoded(sasl.initial, text) == (b"" if text == b"=" else read)
         assert sasl.decode(base64.b64encode(line)) == line
-        decoded += [line] if read is None else [read]
+        decoded += [line if read is None else read][: MAX_RESPONSES - len(decoded)]
     for mechanism in sasl.MECHANISMS.values():
         for start in range(len(decoded)):
             exchange = mechanism()

@@ -64,9 +64,9 @@ class Upstreams:
 class Call:
     """A dial under way."""
 
-    def __init__(self, reactor: TurningReactor, port: int, limit_s: float) -> None:
+    def __init__(self, reactor: TurningReactor, port: int, limit_s: float, host: str = NAME) -> None:
         self._reactor = reactor
-        self.deferred = Deferred.fromCoroutine(dial(NAME, port, limit_s=limit_s, reactor=reactor))
+        self.deferred = Deferred.fromCoroutine(dial(host, port, limit_s=limit_s, reactor=reactor))
         self._outcome = watch(self.deferred)
         reactor.at_end.append(self._hang_up)
 
@@ -131,6 +131,20 @@ def test_it_connects(reactor: TurningReactor, upstreams: Upstreams) -> None:
     assert reactor.resolver.asked == [(NAME, upstreams.port)]
     assert not call.socket().getblocking()
     assert is_at_rest(reactor)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address_needs_no_resolver(reactor: TurningReactor, upstreams: Upstreams, address: str) -> None:
+    upstreams.answer(address)
+    reactor.resolver.holds = True
+    call = Call(reactor, upstreams.port, LIMIT_S, host=address)
+    assert call.reaches() == address
+    assert reactor.resolver.asked == []
+
+
+def test_an_address_that_refuses_is_told_as_one(reactor: TurningReactor, upstreams: Upstreams) -> None:
+    with pytest.raises(DialFailed, match=rf"^127\.0\.0\.2:{upstreams.port}: Connection refused$"):
+        Call(reactor, upstreams.port, LIMIT_S, host="127.0.0.2").reaches()
 
 
 def test_ipv6_comes_first_and_alone_if_it_answers(reactor: TurningReactor, upstreams: Upstreams) -> None:

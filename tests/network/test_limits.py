@@ -1,8 +1,6 @@
-"""The gate: so many at once, the rest in order, and nobody waits for ever."""
+"""The gate: so many at once, the others in turn, none for ever, and nothing kept of those who left."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,45 +8,45 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from proxy.login import Fault, LoginRefused, Refusal
-from proxy.network.limits import MAX_QUEUED, QUEUE_LIMIT_S, Gate
-
-ALICE, BOB = "imap alice", "imap bob"
+from proxy.network.limits import MAX_QUEUED, PACE_S, QUEUE_LIMIT_S, Gate
+from tests.network.turning import watch
 
 
 class Visitor:
-    """Wants a place at once, and holds it until told to leave."""
+    """One who wants a place, and keeps it until told to leave."""
 
-    def __init__(self, gate: Gate, kind: str = ALICE, limit: int = 1) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        kind: str = "imap alice",
+        limit: int = 1,
+        error: Exception | None = None,
+        per_minute: int | None = None,
+    ) -> None:
         self.inside = False
-        self.ended: BaseException | None = None
-        self._stay: Deferred[None] = Deferred()
-        self.visit = Deferred.fromCoroutine(self._visit(gate, kind, limit))
-        self.visit.addErrback(self._note)
+        self._leave: Deferred[None] = Deferred()
+        self._error = error
+        self.visit: Deferred[None] = Deferred.fromCoroutine(self._run(gate, kind, limit, per_minute))
+        self.outcome = watch(self.visit)
 
-    def leave(self) -> None:
-        self._stay.callback(None)
-
-    def fail(self) -> None:
-        self._stay.errback(ZeroDivisionError())
-
-    def cancel(self) -> None:
-        self.visit.cancel()
-
-    @property
-    def refusal(self) -> LoginRefused:
-        assert isinstance(self.ended, LoginRefused)
-        return self.ended
-
-    async def _visit(self, gate: Gate, kind: str, limit: int) -> None:
-        async with gate.place(kind, limit):
+    async def _run(self, gate: Gate, kind: str, limit: int, per_minute: int | None) -> None:
+        async with gate.place(kind, limit, per_minute):
             self.inside = True
             try:
-                await self._stay
+                await self._leave
+                if self._error is not None:
+                    raise self._error
             finally:
                 self.inside = False
 
-    def _note(self, failure: Failure) -> None:
-        self.ended = failure.value
+    def leave(self) -> None:
+        self._leave.callback(None)
+
+    @property
+    def refused(self) -> LoginRefused:
+        assert isinstance(self.outcome[0], Failure)
+        assert isinstance(self.outcome[0].value, LoginRefused)
+        return self.outcome[0].value
 
 
 @pytest.fixture
@@ -61,23 +59,19 @@ def gate(clock: Clock) -> Gate:
     return Gate(clock)
 
 
-def test_as_many_as_there_are_places_come_in_at_once(gate: Gate) -> None:
+def test_as_many_as_allowed_are_inside_at_once(gate: Gate) -> None:
     visitors = [Visitor(gate, limit=3) for _ in range(5)]
     assert [visitor.inside for visitor in visitors] == [True, True, True, False, False]
 
 
-def test_each_kind_has_places_of_its_own(gate: Gate) -> None:
-    assert Visitor(gate, ALICE).inside
-    assert Visitor(gate, BOB).inside
-    assert not Visitor(gate, BOB).inside
-
-
-def test_places_go_on_in_the_order_of_the_queue(gate: Gate) -> None:
+def test_places_are_handed_over_in_the_order_of_arrival(gate: Gate, clock: Clock) -> None:
     first, second, third = (Visitor(gate) for _ in range(3))
     first.leave()
     assert (second.inside, third.inside) == (True, False)
     second.leave()
     assert third.inside
+    third.leave()
+    assert not clock.getDelayedCalls()
 
 
 def test_a_place_that_is_handed_on_is_not_free_for_another(gate: Gate) -> None:
@@ -85,41 +79,6 @@ def test_a_place_that_is_handed_on_is_not_free_for_another(gate: Gate) -> None:
     first.leave()
     assert second.inside
     assert not Visitor(gate).inside
-
-
-def test_all_places_are_there_again_when_all_have_left(gate: Gate) -> None:
-    for visitor in [Visitor(gate, limit=3) for _ in range(9)]:
-        visitor.leave()
-    assert [Visitor(gate, limit=3).inside for _ in range(4)] == [True, True, True, False]
-
-
-@pytest.mark.parametrize("end", [Visitor.fail, Visitor.cancel])
-def test_a_session_that_fails_gives_its_place_back(gate: Gate, end: Callable[[Visitor], None]) -> None:
-    first, second = Visitor(gate), Visitor(gate)
-    end(first)
-    assert isinstance(first.ended, ZeroDivisionError | CancelledError)
-    assert second.inside
-    end(second)
-    assert Visitor(gate).inside
-
-
-def test_who_waits_too_long_is_told_that_the_account_is_busy(gate: Gate, clock: Clock) -> None:
-    first, second = Visitor(gate), Visitor(gate)
-    clock.advance(QUEUE_LIMIT_S - 0.01)
-    assert second.ended is None
-    clock.advance(0.01)
-    assert (second.refusal.refusal, second.refusal.fault) == (Refusal.BUSY, Fault.CLIENT)
-    assert "1 are allowed" in second.refusal.text
-    assert first.inside
-
-
-def test_a_place_is_not_handed_to_one_whose_time_is_over(gate: Gate, clock: Clock) -> None:
-    first, late = Visitor(gate), Visitor(gate)
-    clock.advance(QUEUE_LIMIT_S / 2)
-    in_time = Visitor(gate)
-    clock.advance(QUEUE_LIMIT_S / 2)
-    first.leave()
-    assert (late.inside, in_time.inside) == (False, True)
 
 
 def test_who_got_a_place_keeps_it_beyond_the_queues_limit(gate: Gate, clock: Clock) -> None:
@@ -130,36 +89,125 @@ def test_who_got_a_place_keeps_it_beyond_the_queues_limit(gate: Gate, clock: Clo
     assert not clock.getDelayedCalls()
 
 
-def test_one_who_gives_up_leaves_the_queue(gate: Gate, clock: Clock) -> None:
+def test_kinds_do_not_wait_for_each_other(gate: Gate) -> None:
+    assert all(Visitor(gate, kind).inside for kind in ("imap alice", "smtp alice", "imap bob"))
+    assert not Visitor(gate, "imap alice").inside
+
+
+def test_who_waits_too_long_is_told_that_the_account_is_busy(gate: Gate, clock: Clock) -> None:
+    inside, waiting = Visitor(gate), Visitor(gate)
+    clock.advance(QUEUE_LIMIT_S - 0.1)
+    assert not waiting.outcome
+    clock.advance(0.1)
+    assert waiting.refused.refusal is Refusal.BUSY
+    assert waiting.refused.fault is Fault.CLIENT
+    assert "1" in waiting.refused.text
+    later = Visitor(gate)
+    inside.leave()
+    assert later.inside  # the place goes to who still waits
+
+
+def test_a_queue_without_end_is_refused_at_once(gate: Gate) -> None:
+    inside, *queued = [Visitor(gate) for _ in range(1 + MAX_QUEUED)]
+    assert inside.inside
+    assert not any(visitor.outcome for visitor in queued)
+    assert Visitor(gate).refused.refusal is Refusal.BUSY
+    assert Visitor(gate, "imap bob").inside
+    another = Visitor(gate, "imap bob")
+    assert not another.outcome, "his queue is his own"
+    inside.leave()
+    assert queued[0].inside
+    last = Visitor(gate)
+    assert not last.outcome, "there is room again"
+
+
+def test_an_error_inside_frees_the_place(gate: Gate) -> None:
+    first, second = Visitor(gate, error=RuntimeError()), Visitor(gate)
+    first.leave()
+    assert isinstance(first.outcome[0], Failure)
+    assert first.outcome[0].check(RuntimeError)
+    assert second.inside
+
+
+def test_who_is_cancelled_in_the_queue_takes_no_place(gate: Gate, clock: Clock) -> None:
     first, second, third = (Visitor(gate) for _ in range(3))
-    second.cancel()
-    assert isinstance(second.ended, CancelledError)
-    assert len(clock.getDelayedCalls()) == 1, "only the third one's time runs"
+    second.visit.cancel()
+    assert isinstance(second.outcome[0], Failure)
+    assert second.outcome[0].check(CancelledError)
     first.leave()
     assert third.inside
     third.leave()
-    assert Visitor(gate).inside
+    assert not clock.getDelayedCalls()
 
 
-def test_a_full_queue_refuses_at_once(gate: Gate) -> None:
-    first, *waiting = [Visitor(gate) for _ in range(1 + MAX_QUEUED)]
-    assert Visitor(gate).refusal.refusal is Refusal.BUSY
-    assert [visitor.ended for visitor in waiting] == [None] * MAX_QUEUED
-    first.leave()
-    assert waiting[0].inside
-    last = Visitor(gate)
-    assert last.ended is None, "there is room in the queue again"
-
-
-def test_a_full_queue_is_of_its_own_kind(gate: Gate) -> None:
-    crowd = [Visitor(gate, ALICE) for _ in range(2 + MAX_QUEUED)]
-    assert crowd[-1].ended is not None
-    assert Visitor(gate, BOB).inside
-    assert Visitor(gate, BOB).ended is None
+def test_who_is_cancelled_inside_frees_the_place(gate: Gate) -> None:
+    first, second = Visitor(gate), Visitor(gate)
+    first.visit.cancel()
+    assert second.inside
 
 
 def test_nothing_is_kept_of_those_who_left(gate: Gate) -> None:
-    visitors = [Visitor(gate, f"imap {number % 10}") for number in range(30)]
-    for visitor in visitors:
-        visitor.leave()
-    assert not gate._places, "or memory grows with every name that ever came"
+    visitors = [Visitor(gate, f"imap {n % 10}") for n in range(30)]
+    while any(not visitor.outcome for visitor in visitors):
+        next(visitor for visitor in visitors if visitor.inside).leave()
+    assert not gate._places
+    assert Visitor(gate, "imap 1").inside
+
+
+def test_a_smaller_limit_holds_for_the_next_ones_only(gate: Gate) -> None:
+    """As after a reload of the configuration."""
+    before = [Visitor(gate, limit=3) for _ in range(3)]
+    after = Visitor(gate, limit=1)
+    assert not after.inside
+    before[0].leave()
+    assert after.inside
+
+
+def paced(gate: Gate, per_minute: int = 3) -> Visitor:
+    """One who comes and goes at once, where so many may begin in a minute."""
+    visitor = Visitor(gate, kind="smtp alice", limit=100, per_minute=per_minute)
+    visitor.leave()
+    return visitor
+
+
+def test_as_many_as_the_minute_allows_begin_at_once(gate: Gate, clock: Clock) -> None:
+    assert all(paced(gate).outcome for _ in range(3))
+    clock.advance(PACE_S - QUEUE_LIMIT_S)
+    late = paced(gate)
+    assert not late.outcome
+    clock.advance(QUEUE_LIMIT_S)
+    assert late.outcome == [None]
+
+
+def test_who_waits_for_the_minute_counts_for_the_next_one(gate: Gate, clock: Clock) -> None:
+    for _ in range(3):
+        paced(gate)
+    clock.advance(PACE_S - QUEUE_LIMIT_S)
+    waiting = [paced(gate) for _ in range(3)]
+    clock.advance(QUEUE_LIMIT_S)
+    assert all(visitor.outcome == [None] for visitor in waiting)
+    assert paced(gate).refused.refusal is Refusal.BUSY
+
+
+def test_who_would_wait_too_long_for_the_minute_is_busy_at_once(gate: Gate) -> None:
+    for _ in range(3):
+        paced(gate)
+    refused = paced(gate).refused
+    assert refused.refusal is Refusal.BUSY
+    assert refused.text == "Too many messages at once for this account; 3 a minute are allowed."
+
+
+def test_a_minute_later_all_is_forgotten(gate: Gate, clock: Clock) -> None:
+    for _ in range(3):
+        paced(gate)
+    clock.advance(PACE_S)
+    assert all(paced(gate).outcome == [None] for _ in range(3))
+
+
+def test_each_start_is_forgotten_after_its_own_minute(gate: Gate, clock: Clock) -> None:
+    paced(gate, 2)
+    clock.advance(PACE_S - 10)
+    paced(gate, 2)
+    clock.advance(10)
+    assert paced(gate, 2).outcome == [None], "the first is forgotten"
+    assert paced(gate, 2).refused.refusal is Refusal.BUSY, "the second is not"

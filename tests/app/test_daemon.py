@@ -1,0 +1,318 @@
+"""The daemon as a process: how a start fails, what a reload changes; and its listeners' certificates.
+
+Its end, its log-ins and its talk with systemd are tested in `end_to_end/` and `systemd/`.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.accounts.store import lock_state_folder
+from proxy.app.control import SOCKET_NAME, ask_daemon
+from proxy.app.daemon import UnusableCertificate, listener_contexts, raise_descriptor_limit, renew_certificates
+from proxy.app.desk import DeskError
+from proxy.demo.certificates import LocalCertificate, local_certificate
+from tests.app.home import ALICE, APPLICATION_ID, Home
+from tests.servers.child import Child, free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+CERTIFICATE = ", certificate: {file: own.pem, key: own.key}"
+
+
+class Serving:
+    """A daemon on a home, from the start to `close`."""
+
+    def __init__(self, home: Home, certificate: str = "") -> None:
+        self.home = home
+        self.port = free_port()
+        home.write_main(port=self.port, certificate=certificate)
+        self.log = home.folder / "log"
+        command = [sys.executable, "-m", "proxy", "--config", str(home.file), "serve"]
+        self.child = Child("mailferry", command, self.log, folder=ROOT)
+        self.child.wait_ready(lambda: "ready" in self.log.read_text() and (home.state_dir / SOCKET_NAME).exists())
+
+    def reload(self) -> list[str]:
+        warnings: list[str] = ask_daemon(self.home.state_dir, "reload", {})["warnings"]
+        return warnings
+
+    def logins(self) -> list[str]:
+        return [row["login"] for row in ask_daemon(self.home.state_dir, "accounts", {})["accounts"]]
+
+    def refusal(self, login: str, password: str) -> str:
+        """Why the login is refused."""
+        with imaplib.IMAP4("localhost", self.port, timeout=PATIENCE_S) as client, pytest.raises(client.error) as said:
+            client.login(login, password)
+        return str(said.value)
+
+    def shown(self) -> bytes:
+        """The certificate that mail programs see."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("localhost", self.port), PATIENCE_S) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            der = secure.getpeercert(binary_form=True)
+        assert der is not None
+        return der
+
+    def close(self) -> None:
+        if self.child.process.poll() is None:
+            self.child.stop()
+        assert "Traceback" not in self.log.read_text()
+
+
+@pytest.fixture
+def serving(home: Home) -> Iterator[Serving]:
+    with closing(Serving(home)) as serving:
+        yield serving
+
+
+# --- a start that fails
+
+
+def serve(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
+    """The exit code and the lines of a daemon that ends by itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments, "serve"],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+def fails(home: Home) -> tuple[int, str]:
+    """The exit code, and the only line that is no news of the start."""
+    code, lines = serve("--config", str(home.file))
+    (line,) = [line for line in lines if " info " not in line]
+    return code, line
+
+
+def test_a_port_that_is_taken(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        home.write_main(port=number)
+        code, line = fails(home)
+    assert code == 1
+    assert f'cannot start reason="imap cannot listen on 127.0.0.1 port {number}: Address already in use"' in line
+    lock_state_folder(home.state_dir).release()
+
+
+def test_a_state_folder_that_is_held(home: Home) -> None:
+    folder = lock_state_folder(home.state_dir)
+    code, line = fails(home)
+    assert code == 5
+    assert f"another mailferry holds the state folder state_dir={home.state_dir} pid={os.getpid()}" in line
+    folder.release()
+
+
+def test_a_state_folder_that_others_may_write(home: Home) -> None:
+    home.state_dir.mkdir()
+    home.state_dir.chmod(0o777)
+    code, line = fails(home)
+    assert code == 1
+    assert f"chmod 700 {home.state_dir}" in line
+
+
+def test_a_store_that_is_damaged(home: Home) -> None:
+    home.state_dir.mkdir(mode=0o700)
+    (home.state_dir / "tokens.sqlite").write_bytes(b"nonsense" * 1000)
+    code, line = fails(home)
+    assert code == 1
+    assert "cannot start" in line
+    assert "is damaged" in line
+
+
+def test_a_control_socket_that_cannot_be(home: Home) -> None:
+    home.state_dir = home.folder / ("d" * 90)
+    home.write_main(port=free_port())
+    code, line = fails(home)
+    assert code == 1
+    assert "control.sock cannot be made: AF_UNIX path too long" in line
+
+
+def test_a_certificate_that_is_none(home: Home) -> None:
+    write(home, b"nonsense", b"nonsense")
+    home.write_main(port=free_port(), certificate=CERTIFICATE)
+    code, line = fails(home)
+    assert code == 1
+    assert f"The certificate of the imap listener cannot be used ({home.folder}/own.pem" in line
+
+
+def test_a_certificate_that_is_missing(home: Home) -> None:
+    home.write_main("  - {protocol: smtp, port: 1, certificate: {file: a.pem, key: a.key}}\n")
+    told = home.run("serve", exit_code=2)
+    assert f"{home.file}:5: " in told.errors
+    assert "a.pem" in told.errors
+    assert "a.key" in told.errors
+
+
+def test_without_a_configuration_a_first_one_is_made(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    folder = lock_state_folder(state)  # held, so that it ends
+    environment = {"HOME": str(tmp_path), "MAILFERRY_CONFIG": "", "STATE_DIRECTORY": str(state)}
+    code, lines = serve(environment=environment)
+    folder.release()
+    made = tmp_path / ".config/mailferry/config.yaml"
+    assert code == 5, "it was about to start"
+    assert lines[0] == f"mailferry: no configuration found; a first one was made: {made}"
+    assert made.exists()
+
+
+# --- reload
+
+
+def test_a_new_account_is_usable_without_a_restart(serving: Serving) -> None:
+    home = serving.home
+    home.add_app()
+    password = home.add_account()
+    assert f"mailferry sign-in {ALICE}" in serving.refusal(ALICE, password)
+    home.run("account", "remove", ALICE)
+    assert "[AUTHENTICATIONFAILED]" in serving.refusal(ALICE, password)
+
+
+def test_a_broken_file_changes_nothing(serving: Serving) -> None:
+    home = serving.home
+    home.add_app()
+    password = home.add_account()
+    broken = home.folder / "conf.d" / "zz.yaml"
+    broken.write_text("accounts: [{login: x@contoso.com, app: nowhere}]\n")
+    with pytest.raises(DeskError, match=f"{broken}:1: ") as caught:
+        serving.reload()
+    assert caught.value.exit_code == 2
+    os.kill(serving.child.process.pid, signal.SIGHUP)
+    wait_until("it says so", lambda: "not reloaded; the old one stays" in serving.log.read_text())
+    assert serving.logins() == [ALICE]
+    assert f"mailferry sign-in {ALICE}" in serving.refusal(ALICE, password)
+    broken.unlink()
+    assert serving.reload() == []
+
+
+def test_what_needs_a_restart_is_said_until_it_comes(serving: Serving) -> None:
+    serving.home.write_main("hostname: mail.contoso.com\n", port=free_port())
+    said = ["hostname changed: restart mailferry to use it", "listeners changed: restart mailferry to use it"]
+    assert serving.reload() == said
+    assert serving.reload() == said, "what runs is still the old"
+    changed = serving.home.run(*("app", "add", "work"), "--application-id", APPLICATION_ID, "--account-types", "common")
+    assert changed.errors.splitlines() == said
+    assert serving.shown(), "the old port is open"
+    serving.home.write_main(port=serving.port)
+    assert serving.reload() == []
+
+
+def test_a_renewed_certificate_is_shown_after_a_reload(own: Home, certificates: list[LocalCertificate]) -> None:
+    first, second = (ssl.PEM_cert_to_DER_cert(each.file.read_text()) for each in certificates)
+    with closing(Serving(own, CERTIFICATE)) as serving:
+        assert serving.shown() == first
+        write(own, certificates[1].file.read_bytes(), certificates[1].key.read_bytes())
+        assert serving.reload() == []
+        assert serving.shown() == second
+        write(own, certificates[0].file.read_bytes(), certificates[1].key.read_bytes())
+        with pytest.raises(DeskError, match="belong together") as caught:
+            serving.reload()
+        assert caught.value.exit_code == 1
+        assert serving.shown() == second
+
+
+# --- certificates
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> list[LocalCertificate]:
+    return [local_certificate(tmp_path_factory.mktemp("certificate")) for _ in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")  # that is the point
+def test_listeners_that_show_the_same_share_it(home: Home, certificates: list[LocalCertificate]) -> None:
+    own = f"certificate: {{file: {certificates[0].file}, key: {certificates[0].key}}}"
+    home.write_main(
+        "  - {protocol: pop3, port: 1110}\n"
+        "  - {protocol: smtp, port: 1587, legacy_tls: true}\n"
+        f"  - {{protocol: imap, port: 1993, tls: implicit, {own}}}\n"
+        "  - {protocol: imap, port: 1144, tls: off}\n"
+    )
+    imap, pop3, legacy, own_one, none = [context for _, context in listener_contexts(home.config())]
+    assert imap is pop3
+    assert len({id(context) for context in (imap, legacy, own_one)}) == 3
+    assert none is None
+    assert sorted(file.name for file in (home.state_dir / "tls").iterdir()) == [
+        "ca.key",
+        "ca.pem",
+        "server.key",
+        "server.pem",
+    ]
+
+
+@pytest.fixture
+def own(home: Home, certificates: list[LocalCertificate]) -> Home:
+    """Its listener shows a certificate of its own."""
+    write(home, certificates[0].file.read_bytes(), certificates[0].key.read_bytes())
+    home.write_main(certificate=CERTIFICATE)
+    return home
+
+
+def write(home: Home, certificate: bytes, key: bytes) -> None:
+    (home.folder / "own.pem").write_bytes(certificate)
+    (home.folder / "own.key").write_bytes(key)
+    (home.folder / "own.key").chmod(0o600)
+
+
+def bad_pairs(certificates: list[LocalCertificate]) -> dict[str, tuple[bytes, bytes]]:
+    first, second = certificates
+    return {
+        "strangers": (first.file.read_bytes(), second.key.read_bytes()),
+        "exchanged": (first.key.read_bytes(), first.file.read_bytes()),
+        "empty": (b"", b""),
+    }
+
+
+@pytest.mark.parametrize("kind", ["strangers", "exchanged", "empty"])
+def test_a_pair_that_is_not_good(kind: str, own: Home, certificates: list[LocalCertificate]) -> None:
+    good = own.config()
+    shown = listener_contexts(good)
+    write(own, *bad_pairs(certificates)[kind])
+    said = f"imap listener cannot be used \\({own.folder}/own.pem, {own.folder}/own.key\\): .*belong together"
+    with pytest.raises(UnusableCertificate, match=said):
+        listener_contexts(good)
+    with pytest.raises(UnusableCertificate, match=said):
+        renew_certificates(good, shown)
+
+
+def test_a_file_that_is_gone(own: Home) -> None:
+    good = own.config()
+    (own.folder / "own.key").unlink()
+    with pytest.raises(UnusableCertificate, match="No such file"):
+        listener_contexts(good)
+
+
+def test_a_local_certificate_that_cannot_be_made(home: Home) -> None:
+    home.state_dir.mkdir(mode=0o700)
+    (home.state_dir / "tls").write_text("in the way")
+    with pytest.raises(UnusableCertificate, match=f"\\({home.state_dir}/tls\\): File exists"):
+        listener_contexts(home.config())
+
+
+def test_all_descriptors_that_are_allowed() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    raise_descriptor_limit()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
