@@ -1,14 +1,20 @@
-"""In CI (`CI=true`) nothing is skipped: what a developer's machine may leave out fails there, and says why."""
+"""What holds for all tests. In CI (`CI=true`) none is skipped: what is left out elsewhere fails there, and says why."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_configure() -> None:
+    """SIGHUP means what it means at a terminal, also under nohup or a runner that ignores it: children inherit it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

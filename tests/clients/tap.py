@@ -27,16 +27,16 @@ _FORMS = {
         (rb"\S+ login \{\d+\}", "LOGIN, literal"),
         (rb'\S+ login \S+ "', "LOGIN, password quoted"),
         (rb"\S+ login \S+ ", "LOGIN, bare"),
-        (rb"\S+ authenticate (\w+) \S", "AUTHENTICATE %s, at once"),
+        (rb"\S+ authenticate (\w+) \S", "AUTHENTICATE %s, initial response"),
         (rb"\S+ authenticate (\w+)", "AUTHENTICATE %s"),
     ),
     "pop3": (
         (rb"user ", "USER and PASS"),
-        (rb"auth (\w+) \S", "AUTH %s, at once"),
+        (rb"auth (\w+) \S", "AUTH %s, initial response"),
         (rb"auth (\w+)", "AUTH %s"),
     ),
     "smtp": (
-        (rb"auth (\w+) \S", "AUTH %s, at once"),
+        (rb"auth (\w+) \S", "AUTH %s, initial response"),
         (rb"auth (\w+)", "AUTH %s"),
     ),
 }

@@ -43,7 +43,7 @@ def test_poplib(berth: Berth) -> None:
     reads(berth, *python("read", "pop3"))
 
 
-@driven("Python smtplib", "smtp", "sends every byte", "AUTH PLAIN, at once", package="python:smtplib")
+@driven("Python smtplib", "smtp", "sends every byte", "AUTH PLAIN, initial response", package="python:smtplib")
 def test_smtplib(berth: Berth) -> None:
     sends(berth, *python("send", "smtp"))
 
@@ -71,7 +71,7 @@ def test_perl_net_pop3(berth: Berth) -> None:
     reads(berth, "perl", str(SCRIPTS / "libnet.pl"), "read")
 
 
-@driven("Perl Net::SMTP", "smtp", "sends every byte", "AUTH PLAIN, at once", package="perl")
+@driven("Perl Net::SMTP", "smtp", "sends every byte", "AUTH PLAIN, initial response", package="perl")
 def test_perl_net_smtp(berth: Berth) -> None:
     sends(berth, "perl", str(SCRIPTS / "libnet.pl"), "send")
 
@@ -141,7 +141,7 @@ def test_imapflow(berth: Berth, node_modules: None) -> None:
     reads(berth, "node", str(HERE / "node" / "read.js"))
 
 
-@driven("Node nodemailer", "smtp", "sends every byte", "AUTH PLAIN, at once", package="npm:nodemailer")
+@driven("Node nodemailer", "smtp", "sends every byte", "AUTH PLAIN, initial response", package="npm:nodemailer")
 def test_nodemailer(berth: Berth, node_modules: None) -> None:
     sends(berth, "node", str(HERE / "node" / "send.js"))
 
@@ -191,6 +191,6 @@ def test_go_imap(berth: Berth, built: Path) -> None:
     reads(berth, str(built / "read"))
 
 
-@driven("Go net/smtp", "smtp", "sends every byte", "AUTH PLAIN, at once", package="golang-go")
+@driven("Go net/smtp", "smtp", "sends every byte", "AUTH PLAIN, initial response", package="golang-go")
 def test_go_smtp(berth: Berth, built: Path) -> None:
     sends(berth, str(built / "send"))

@@ -8,7 +8,7 @@ from tests.end_to_end.programs import Security
 PLAIN_AND_TLS = (Security.PLAIN, Security.TLS)
 
 
-@driven("curl", "imap", "reads every byte", "AUTHENTICATE PLAIN, at once")
+@driven("curl", "imap", "reads every byte", "AUTHENTICATE PLAIN, initial response")
 def test_curl_imap(berth: Berth) -> None:
     stored = berth.deliver()
     same(_curl(berth, "imap", "INBOX;MAILINDEX=1"), stored)
@@ -29,7 +29,7 @@ def _curl(berth: Berth, scheme: str, path: str) -> bytes:
     ).output
 
 
-@driven("isync", "imap", "syncs both ways", "AUTHENTICATE PLAIN, at once")
+@driven("isync", "imap", "syncs both ways", "AUTHENTICATE PLAIN, initial response")
 def test_isync(berth: Berth) -> None:
     stored = berth.deliver()
     inbox = berth.maildir()

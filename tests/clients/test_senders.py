@@ -24,7 +24,7 @@ def test_curl_smtp(berth: Berth) -> None:
     sent_whole(berth.arrived(), letter)
 
 
-@driven("msmtp", "smtp", "sends every byte", "AUTH PLAIN, at once")
+@driven("msmtp", "smtp", "sends every byte", "AUTH PLAIN, initial response")
 def test_msmtp(berth: Berth) -> None:
     letter = berth.letter()
     config = berth.write(
@@ -80,7 +80,7 @@ def test_sendemail(berth: Berth) -> None:
     same_lines(berth.arrived(), letter)
 
 
-@driven("esmtp", "smtp", "sends every byte", "AUTH PLAIN, at once", securities=PLAIN_AND_STARTTLS)
+@driven("esmtp", "smtp", "sends every byte", "AUTH PLAIN, initial response", securities=PLAIN_AND_STARTTLS)
 def test_esmtp(berth: Berth) -> None:
     """It does not speak TLS at once."""
     letter = berth.letter()
@@ -98,7 +98,7 @@ starttls={berth.choose("disabled", "required", "")}
     sent_whole(berth.arrived(), letter)
 
 
-@driven("git send-email", "smtp", "sends", "AUTH PLAIN, at once", package="git-email")
+@driven("git send-email", "smtp", "sends", "AUTH PLAIN, initial response", package="git-email")
 def test_git_send_email(berth: Berth) -> None:
     letter = berth.letter()
     file = berth.home / "0001.patch"

@@ -41,7 +41,7 @@ def _mutt_sends(berth: Berth, program: str) -> None:
     same_lines(berth.arrived(), letter)
 
 
-@driven("mutt", "imap", "reads every byte", "AUTHENTICATE PLAIN, at once")
+@driven("mutt", "imap", "reads every byte", "AUTHENTICATE PLAIN, initial response")
 def test_mutt_imap(berth: Berth) -> None:
     _mutt_reads(berth, "mutt", "imap")
 
@@ -51,12 +51,12 @@ def test_mutt_pop3(berth: Berth) -> None:
     _mutt_reads(berth, "mutt", "pop")
 
 
-@driven("mutt", "smtp", "sends", "AUTH PLAIN, at once")
+@driven("mutt", "smtp", "sends", "AUTH PLAIN, initial response")
 def test_mutt_smtp(berth: Berth) -> None:
     _mutt_sends(berth, "mutt")
 
 
-@driven("neomutt", "imap", "reads every byte", "AUTHENTICATE PLAIN, at once")
+@driven("neomutt", "imap", "reads every byte", "AUTHENTICATE PLAIN, initial response")
 def test_neomutt_imap(berth: Berth) -> None:
     _mutt_reads(berth, "neomutt", "imap")
 
@@ -66,7 +66,7 @@ def test_neomutt_pop3(berth: Berth) -> None:
     _mutt_reads(berth, "neomutt", "pop")
 
 
-@driven("neomutt", "smtp", "sends", "AUTH PLAIN, at once")
+@driven("neomutt", "smtp", "sends", "AUTH PLAIN, initial response")
 def test_neomutt_smtp(berth: Berth) -> None:
     _mutt_sends(berth, "neomutt")
 
@@ -100,12 +100,12 @@ set tls-ca-file={berth.ca_file} tls-ca-no-defaults tls-verify=strict
     same_body(only_file(berth.home / "kept"), stored)
 
 
-@driven("alpine", "imap", "reads", "AUTHENTICATE PLAIN, at once")
+@driven("alpine", "imap", "reads", "AUTHENTICATE PLAIN, initial response")
 def test_alpine_imap(berth: Berth) -> None:
     _alpine_reads(berth, "")
 
 
-@driven("alpine", "pop3", "reads", "AUTH PLAIN, at once")
+@driven("alpine", "pop3", "reads", "AUTH PLAIN, initial response")
 def test_alpine_pop3(berth: Berth) -> None:
     _alpine_reads(berth, "/pop3")
 
