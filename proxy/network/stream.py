@@ -273,7 +273,7 @@ class Stream(FileDescriptor):
             return 0
         sent = 0
         try:
-            while sent < len(view):  # TLS takes one record a call
+            while sent < len(view):  # TLS takes all, or wants the same octets again
                 sent += self._socket.send(view[sent:] if sent else view)
         except OSError:
             pass

@@ -6,6 +6,7 @@ Atheris must see the modules before they are loaded, so the targets are imported
 from __future__ import annotations
 
 import sys
+from random import Random
 
 import atheris
 
@@ -13,8 +14,18 @@ import atheris
 def main() -> None:
     name = sys.argv.pop(1)
     with atheris.instrument_imports(include=["proxy"]):
+        from tests.fuzz.mutation import Mutator
         from tests.fuzz.targets import TARGETS
-    atheris.Setup(sys.argv, TARGETS[name].harness)
+
+    lines = Mutator(TARGETS[name])
+
+    def mutate(octets: bytes, max_octets: int, seed: int) -> bytes:
+        random = Random(seed)
+        if random.randrange(2):
+            return bytes(atheris.Mutate(octets, max_octets))
+        return lines.change(octets, random)[:max_octets]
+
+    atheris.Setup(sys.argv, TARGETS[name].harness, custom_mutator=mutate)
     atheris.Fuzz()
 
 

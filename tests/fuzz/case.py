@@ -23,6 +23,7 @@ from proxy.protocols import sasl
 
 HEADER_OCTETS = 8
 MAX_SPEECH_OCTETS = 80_000  # the longest bound of a dialogue is 65,536 octets
+SHORT_SPEECH_OCTETS = 16_000  # where the longest is 12,288: short speeches are soon played
 REPEATED_OCTETS = 257  # so that FF repeats reach that bound
 
 PASSWORD = b"pw{%canary%}"  # no tag can hold these octets, so no honest answer can
@@ -51,7 +52,7 @@ class Case:
     speech: bytes = b""
 
     @classmethod
-    def read(cls, octets: bytes, *, secret: bytes, encoded: bytes) -> Case:
+    def read(cls, octets: bytes, *, secret: bytes, encoded: bytes, speech_octets: int = SHORT_SPEECH_OCTETS) -> Case:
         header = octets[:HEADER_OCTETS].ljust(HEADER_OCTETS, b"\0")
         return cls(
             settings=header[0],
@@ -60,7 +61,7 @@ class Case:
             late=header[1] & 0x03,
             lengths=(header[2] + 1, header[3] + 1),
             answers=header[4:],
-            speech=expanded(octets[HEADER_OCTETS:], secret, encoded),
+            speech=expanded(octets[HEADER_OCTETS:], secret, encoded)[:speech_octets],
         )
 
 
