@@ -24,20 +24,7 @@ MODULES = sorted(str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py"))
 INITS = [module for module in MODULES if module.endswith("__init__.py")]
 
 TESTED_TOGETHER = {
-    "end_to_end/ferry.py": ("__main__.py",),  # starts everything with it
-    "end_to_end/test_journey.py": (
-        "app/cli.py",
-        "app/commands.py",
-        "app/control.py",
-        "app/counter.py",
-        "app/desk.py",
-        "app/lookup.py",
-        "app/office.py",
-        "app/redirect.py",
-        "app/signing_in.py",
-        "app/terminal.py",
-    ),
-    "end_to_end/test_daemon.py": ("app/daemon.py",),
+    "app/test_commands.py": ("app/lookup.py",),
     "systemd/test_unit.py": ("app/notify.py",),
     "demo/test_identity.py": ("demo/directory.py", "demo/doors.py", "demo/grants.py"),
     "demo/test_journey.py": ("demo/guide.py", "demo/program.py", "demo/round_trip.py"),

@@ -89,7 +89,7 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1
     else:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate.file, certificate.key)
+    context.load_cert_chain(certificate.file, certificate.key, password="")  # an encrypted key fails, and asks nobody
     return context
 
 

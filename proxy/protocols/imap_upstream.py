@@ -22,10 +22,9 @@ from proxy.protocols.dialogue import (
     Send,
     StartTLS,
     UpstreamSettings,
-    printable,
 )
 from proxy.protocols.imap_grammar import Response, ResponseReader
-from proxy.protocols.server_text import challenge_text, without_token
+from proxy.protocols.server_text import challenge_text, holds_token, without_token
 
 MAX_UNTAGGED_OCTETS = 65_536  # what may be kept for the mail program during the probe; Exchange sends nothing
 MAX_CAPABILITIES = 128  # Exchange has some 20 (CLIENTS 2.2)
@@ -163,7 +162,8 @@ class ImapUpstream:
     def _authenticated(self, response: Response) -> list[Action]:
         if response.word != b"OK":
             return self._refused(response, Refusal.REFUSED_UPSTREAM)
-        self._welcome = printable(_CODE.sub(b"", response.text, count=1))
+        text = _CODE.sub(b"", response.text, count=1).decode("ascii", "replace")
+        self._welcome = without_token(text, self._settings.bearer)
         self._state = UpstreamState.PROBE_SENT
         return [Send(_CAPABILITY + b" CAPABILITY\r\n" + _NAMESPACE + b" NAMESPACE\r\n")]
 
@@ -178,13 +178,13 @@ class ImapUpstream:
         return [Ready(self._welcome, self._capabilities, bytes(self._untagged))]
 
     def _informed(self, response: Response) -> list[Action]:
-        """An untagged response: the probe's own answers are ours, the others the mail program's."""
+        """An untagged response: the probe's own answers are ours, the others the mail program's, but not our token."""
         if response.word == b"BYE":
             return self._refused(response, Refusal.TRY_LATER)
         if response.word == b"CAPABILITY":
             atoms = response.text.decode("ascii", "replace").split()
             self._capabilities = tuple(a for a in atoms if _CAPABILITY_ATOM.fullmatch(a))[:MAX_CAPABILITIES]
-        elif response.word != b"NAMESPACE":
+        elif response.word != b"NAMESPACE" and not holds_token(response.octets, self._settings.bearer):
             self._untagged += response.octets
             if len(self._untagged) > MAX_UNTAGGED_OCTETS:
                 return self._fail(Refusal.TRY_LATER, "upstream sent too much before the login was done")

@@ -1,6 +1,6 @@
 """PURE: what a server said about our token, made fit for the log.
 
-What it is: two readings of a server's words that the upstream dialogues share. What it is not: the meaning of those
+What it is: three readings of a server's words that the upstream dialogues share. What it is not: the meaning of those
 words; `explanations` knows that. Called by `pop3.py`, `smtp_upstream.py` and `imap_upstream.py`.
 """
 
@@ -17,9 +17,14 @@ _LONG_WORD = re.compile(r"\S{100,}")  # no server writes such a word, but one th
 
 def without_token(text: str, bearer: Bearer) -> str:
     """One line of printable ASCII, without the token even where the server echoes it."""
-    for secret in (bearer.token, sasl.xoauth2(bearer).decode()):
-        text = text.replace(secret, "...")
+    for spelling in _spellings(bearer):
+        text = text.replace(spelling, "...")
     return printable(_LONG_WORD.sub("...", text))
+
+
+def holds_token(octets: bytes, bearer: Bearer) -> bool:
+    """Whether the server says our token back: such octets are not handed on."""
+    return any(spelling.encode() in octets for spelling in _spellings(bearer))
 
 
 def challenge_text(challenge: bytes) -> str:
@@ -28,3 +33,8 @@ def challenge_text(challenge: bytes) -> str:
         return sasl.decode(challenge).decode("ascii", "replace")
     except sasl.BadResponse:
         return challenge.decode("ascii", "replace")
+
+
+def _spellings(bearer: Bearer) -> tuple[str, str]:
+    """The token as it is, and as we say it."""
+    return bearer.token, sasl.xoauth2(bearer).decode()

@@ -105,7 +105,10 @@ def test_a_registered_port_is_used_again_and_again() -> None:
     for _ in range(2):
         with Catcher(f"http://localhost:{number}") as catcher:
             assert catcher.redirect_uri == f"http://localhost:{number}"
-            visit(f"{catcher.redirect_uri}?{urlencode(ANSWER)}")
+            with socket.create_connection(("127.0.0.1", number), PATIENCE_S) as client:
+                client.sendall(f"GET /?{urlencode(ANSWER)} HTTP/1.1\r\n\r\n".encode())
+                with client.makefile("rb") as answer:
+                    answer.read()  # the server closes first: its port stays in TIME_WAIT
             assert catcher.wait("the-state") == ANSWER
 
 
@@ -151,13 +154,13 @@ def test_a_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
         assert slow.recv(1) == b"", "closed without an answer"
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "9" * 5000, "1e3", ""])
+@pytest.mark.parametrize("length", ["x", "-1", "999999999999", "1e3", ""])
 def test_nonsense_is_survived_in_silence(length: str, catcher: Catcher, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", port(catcher)), PATIENCE_S) as stranger:
         stranger.sendall(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
         stranger.shutdown(socket.SHUT_WR)
-        while stranger.recv(4096):
-            pass
+        with stranger.makefile("rb") as answer:
+            assert answer.read().startswith(b"HTTP/1.0 404 ")
     visit(f"{catcher.redirect_uri}?{urlencode(ANSWER)}")
     assert catcher.wait("the-state") == ANSWER
     assert capfd.readouterr() == ("", ""), "neither a traceback nor the code"

@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import termios
 import time
@@ -157,7 +158,7 @@ class Berth:
         """A program from start to end, in its home folder; it must end with this exit code."""
         try:
             done = subprocess.run(
-                command,
+                [installed(command[0]), *command[1:]],
                 input=given,
                 capture_output=True,
                 cwd=self.home,
@@ -165,8 +166,6 @@ class Berth:
                 timeout=PATIENCE_S,
                 check=False,
             )
-        except FileNotFoundError:
-            raise AssertionError(_missing(command[0])) from None
         except subprocess.TimeoutExpired as hung:
             raise AssertionError(f"{command[0]} hangs:\n{_shown(hung.stdout, hung.stderr)}") from None
         said = Said(done.returncode, done.stdout, done.stderr)
@@ -190,7 +189,7 @@ class Berth:
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, keys: Sequence[tuple[str, str]] = ()
     ) -> None:
         """A program that wants a terminal; for each pair, waits until the first is shown, then types the second."""
-        name, waiting = command[0], list(keys)
+        name, waiting = installed(command[0]), list(keys)
         terminal, end = pty.openpty()
         termios.tcsetwinsize(end, (40, 120))
         try:
@@ -203,9 +202,6 @@ class Berth:
                 env=self.environment({"TERM": "xterm", **(environment or {})}),
                 start_new_session=True,
             )
-        except FileNotFoundError:
-            os.close(terminal)
-            raise AssertionError(_missing(name)) from None
         finally:
             os.close(end)
         shown, read_to, deadline = b"", 0, time.monotonic() + PATIENCE_S
@@ -252,6 +248,14 @@ def driven(
         return cast("Callable[Concatenate[Berth, P], None]", run)
 
     return decorate
+
+
+def installed(name: str) -> str:
+    """The path of a program; a missing one is a failure, never a skip."""
+    path = shutil.which(name)
+    packages = " ".join(PACKAGES.read_text().split())
+    assert path is not None, f"{name} is not installed; run: apt-get install -y --no-install-recommends {packages}"
+    return path
 
 
 def same(kept: bytes, stored: bytes) -> None:
@@ -310,8 +314,3 @@ def _bare(shown: bytes) -> bytes:
 
 def _shown(*said: bytes | None) -> str:
     return b"\n".join(part or b"" for part in said)[-SHOWN_OCTETS:].decode(errors="replace")
-
-
-def _missing(name: str) -> str:
-    packages = " ".join(PACKAGES.read_text().split())
-    return f"{name} is not installed; run: apt-get install -y --no-install-recommends {packages}"

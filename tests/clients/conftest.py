@@ -1,4 +1,4 @@
-"""One mail host, one daemon and one person for all mail programs; and the table, once all of them were driven."""
+"""One mail host and one daemon for all mail programs; and the table, once all of them were driven."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def ferry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FerryWithTls]:
     write_table()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def person(ferry: FerryWithTls) -> Person:
+    """One for each module: an account may send 30 messages a minute."""
     return ferry.ready_account()
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.clients.berth import PATIENCE_S, Berth
-from tests.servers.child import Child, free_port, program
+from tests.clients.berth import PATIENCE_S, Berth, installed
+from tests.servers.child import Child, free_port
 
 SETTINGS = """\
 user_pref("marionette.port", %d);
@@ -64,7 +64,7 @@ def thunderbird(berth: Berth) -> Iterator[Marionette]:
     port = free_port()
     profile = berth.write("profile/user.js", SETTINGS % port).parent
     command = [
-        *(program("thunderbird"), "--headless", "--marionette", "--remote-allow-system-access"),
+        *(installed("thunderbird"), "--headless", "--marionette", "--remote-allow-system-access"),
         *("--profile", str(profile)),
     ]
     child = Child("thunderbird", command, berth.home / "thunderbird.log", environment={"HOME": str(berth.home)})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.berth import HERE, Berth, driven, same, sent_whole
+from tests.clients.berth import HERE, Berth, driven, installed, same, sent_whole
 from tests.end_to_end.programs import Security
 
 PLAIN_AND_TLS = (Security.PLAIN, Security.TLS)
@@ -108,7 +108,7 @@ def test_ruby_smtp(berth: Berth) -> None:
 def java(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The command that runs our Java, compiled once."""
     folder = tmp_path_factory.mktemp("java")
-    compiler = ["javac", "-cp", JAVA_MAIL, "-d", str(folder), str(SCRIPTS / "Mail.java")]
+    compiler = [installed("javac"), "-cp", JAVA_MAIL, "-d", str(folder), str(SCRIPTS / "Mail.java")]
     subprocess.run(compiler, check=True, timeout=BUILD_DEADLINE_S)
     return ("java", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", f"{JAVA_MAIL}:{folder}", "Mail")
 
@@ -132,7 +132,7 @@ def test_jakarta_smtp(berth: Berth, java: tuple[str, ...]) -> None:
 def node_modules() -> None:
     """Installed once, beside their `package.json`; git does not see them."""
     if not (HERE / "node" / "node_modules" / ".package-lock.json").exists():
-        install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        install = [installed("npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
         subprocess.run(install, cwd=HERE / "node", check=True, timeout=BUILD_DEADLINE_S)
 
 
@@ -181,7 +181,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "HOME": str(folder),
     }
     for name in ("read", "send"):
-        command = ["go", "build", "-o", str(folder / name), str(SCRIPTS / f"{name}.go")]
+        command = [installed("go"), "build", "-o", str(folder / name), str(SCRIPTS / f"{name}.go")]
         subprocess.run(command, check=True, timeout=BUILD_DEADLINE_S, env=environment)
     return folder
 

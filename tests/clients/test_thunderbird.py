@@ -21,7 +21,7 @@ def _run(berth: Berth, letter: str = "") -> bytes:
     return base64.b64decode(given)
 
 
-@driven("Thunderbird", "imap", "reads every byte", "AUTHENTICATE PLAIN, initial response", package="thunderbird")
+@driven("Thunderbird", "imap", "reads every byte", "AUTHENTICATE PLAIN", package="thunderbird")
 def test_thunderbird_imap(berth: Berth) -> None:
     stored = berth.deliver()
     same_body(_run(berth), stored)

@@ -95,7 +95,7 @@ def _escaped(word: bytes) -> str:
 
 def _tell(target: Target, outcome: Outcome) -> bool:
     """Print what a target's run came to, and keep what it brought; whether it found anything."""
-    size = keep(target, [*kept(target), *outcome.inputs])
+    size = keep(target, outcome.inputs)
     print(f"{target.name:16} {outcome.executed:>10,} inputs, {size:>2} kept, {len(outcome.found)} findings", flush=True)
     for octets in outcome.found:
         failure = failure_of(target.harness, octets)

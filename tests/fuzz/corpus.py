@@ -41,22 +41,28 @@ def kept(target: Target) -> list[bytes]:
 
 
 def keep(target: Target, inputs: Iterable[bytes]) -> int:
-    """Make the corpus anew of these inputs: those that add to the seeds, at most `MAX_KEPT`; how many that are."""
-    chosen = _choose(target, inputs)
-    folder = FOLDER / target.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*"):
-        file.unlink()
-    for octets in chosen:
-        (folder / sha256(octets).hexdigest()[:16]).write_bytes(octets)
-    return len(chosen)
+    """Add to the corpus those of these inputs that add to it, up to `MAX_KEPT`, and drop what adds nothing any more.
 
-
-def _choose(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
+    Returns how many inputs it then has.
+    """
+    before = kept(target)
     known: set[Feature] = set()
     for octets in target.seeds():
         known |= features(target.harness, octets)
-    small = sorted({each for each in inputs if len(each) <= MAX_KEPT_OCTETS}, key=lambda each: (len(each), each))
+    chosen = _choose(target, known, before)
+    chosen += _choose(target, known, set(inputs) - set(before))
+    folder = FOLDER / target.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for octets in set(before) - set(chosen[:MAX_KEPT]):
+        _file(target, octets).unlink()
+    for octets in chosen[:MAX_KEPT]:
+        _file(target, octets).write_bytes(octets)
+    return len(chosen[:MAX_KEPT])
+
+
+def _choose(target: Target, known: set[Feature], inputs: Iterable[bytes]) -> list[bytes]:
+    """Those that add to what is known, most first; what they reach is known then."""
+    small = sorted((each for each in inputs if len(each) <= MAX_KEPT_OCTETS), key=lambda each: (len(each), each))
     adds = {octets: features(target.harness, octets) - known for octets in small[:MAX_CANDIDATES]}
     chosen: list[bytes] = []
     while adds and len(chosen) < MAX_KEPT:
@@ -65,8 +71,13 @@ def _choose(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
         if not gained:
             break
         chosen.append(best)
+        known |= gained
         adds = {octets: rest for octets, each in adds.items() if (rest := each - gained)}
     return chosen
+
+
+def _file(target: Target, octets: bytes) -> Path:
+    return FOLDER / target.name / sha256(octets).hexdigest()[:16]
 
 
 def features(harness: Callable[[bytes], None], octets: bytes) -> set[Feature]:

@@ -26,7 +26,7 @@ from proxy.protocols.dialogue import (
     UpstreamSettings,
 )
 from proxy.protocols.imap_grammar import Command, CommandReader, LiteralAwaited, Reading, Response, ResponseReader
-from tests.fuzz.case import BEARER, PASSWORD, MAX_SPEECH_OCTETS, PLAIN_RESPONSE, SHORT_SPEECH_OCTETS, Case, spoken_token
+from tests.fuzz.case import BEARER, MAX_SPEECH_OCTETS, PASSWORD, PLAIN_RESPONSE, SHORT_SPEECH_OCTETS, Case, spoken_token
 from tests.fuzz.conversation import LINES, MAX_OCTET_PIECES, Subject, held_octets, leaks, lines_of, play
 
 OFFERS_TLS, TLS_ACTIVE, REQUIRES_TLS, DEFERS_FAILURES, LEARNT = 0x01, 0x02, 0x04, 0x08, 0x30  # a front's settings

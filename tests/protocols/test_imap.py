@@ -67,6 +67,14 @@ def test_what_came_before_the_greeting_is_answered_behind_it() -> None:
     assert reply == Send(b"a OK NOOP completed\r\n")
 
 
+def test_nothing_is_read_after_the_end() -> None:
+    """Found by fuzzing: a ClientHello that came after `expired` closed once more."""
+    dialogue = front()
+    assert dialogue.expired()[-1] == Close("login_deadline")
+    assert dialogue.received(b"\x16\x03\x01") == []
+    assert dialogue.unread() == b""
+
+
 def test_states_follow_a_login() -> None:
     dialogue = front()
     states = [dialogue.state]

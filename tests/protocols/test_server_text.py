@@ -4,7 +4,7 @@ import base64
 
 from proxy.login import Bearer
 from proxy.protocols import sasl
-from proxy.protocols.server_text import challenge_text, without_token
+from proxy.protocols.server_text import challenge_text, holds_token, without_token
 
 BEARER = Bearer("u@example.com", "t0ken" * 200)
 
@@ -13,6 +13,12 @@ def test_an_echoed_token_is_hidden_whole_or_cut() -> None:
     blob = sasl.xoauth2(BEARER).decode()
     for echo in (BEARER.token, blob, blob[:150], f"<{BEARER.token[7:]}>"):
         assert without_token(f"500 what is [{echo} here", BEARER) in ("500 what is (... here", "500 what is ... here")
+
+
+def test_octets_with_the_token_are_known() -> None:
+    assert holds_token(b"* OK " + BEARER.token.encode(), BEARER)
+    assert holds_token(b"* OK " + sasl.xoauth2(BEARER) + b"\r\n", BEARER)
+    assert not holds_token(b"* OK t0ken\r\n", BEARER)
 
 
 def test_short_tokens_are_hidden_too() -> None:

@@ -51,7 +51,8 @@ async function read() {
   account.incomingServer = server;
   const inbox = server.rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox);
   if (protocol === "imap") {
-    await ended(listener => inbox.getNewMessages(null, listener));
+    const window = Cc["@mozilla.org/messenger/msgwindow;1"].createInstance(Ci.nsIMsgWindow);
+    await ended(listener => MailServices.imap.selectFolder(inbox, listener, window));
   } else {
     await ended(listener => MailServices.pop3.GetNewMail(null, listener, inbox, server));
   }
