@@ -1,6 +1,6 @@
 """Inputs by Hypothesis: the short run under pytest, and the long one where there is no atheris.
 
-It is not led by coverage, so its inputs are made of what the seeds and the target's words give.
+It is not led by coverage; it leans on the corpus, to which coverage has led before.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ from time import monotonic
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.corpus import kept
+from tests.fuzz.mutation import Mutator
 from tests.fuzz.targets import Target
 
-MAX_PIECES = 12
-MAX_NOISE_OCTETS = 20
 ROUND_EXAMPLES = 500  # between two looks at the clock
 
 
 def inputs(target: Target) -> st.SearchStrategy[bytes]:
-    """Inputs near the seeds: their lines, the target's words and noise, in any order behind any header."""
-    seeds, header_octets = target.seeds(), target.header_octets
-    lines = {line for each in seeds for line in each[header_octets:].splitlines(keepends=True)}
-    piece = st.sampled_from(sorted({b"\n", *lines, *target.words})) | st.binary(max_size=MAX_NOISE_OCTETS)
-    header = st.sampled_from(sorted({each[:header_octets] for each in seeds}))
-    if header_octets:
-        header |= st.binary(min_size=header_octets, max_size=header_octets)
-    return st.builds(bytes.__add__, header, st.lists(piece, max_size=MAX_PIECES).map(b"".join))
+    """The seeds and the corpus, changed line by line; and noise behind their headers."""
+    known = [*target.seeds(), *kept(target)]
+    changed = st.builds(Mutator(target).change, st.sampled_from(known), st.randoms(use_true_random=False))
+    headers = st.sampled_from(sorted({each[: target.header_octets] for each in known}))
+    return changed | st.builds(bytes.__add__, headers, st.binary())
 
 
 def explore(target: Target, examples: int, *, repeatable: bool = True) -> None:

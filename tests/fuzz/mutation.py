@@ -1,6 +1,6 @@
 """Changes of an input line by line: what finds its way through a dialogue, where changes of octets get lost early.
 
-Called by `by_atheris.py`, which changes octets half of the time.
+Called by `by_atheris.py`, which changes octets half of the time, and by `by_hypothesis.py`.
 """
 
 from __future__ import annotations
