@@ -78,6 +78,8 @@ class Daemon:
         self._reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._stop()))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         log.info("ready", accounts=len(config.accounts))
+        if not config.accounts:
+            log.info("no account yet", next="mailferry app add NAME, then mailferry account add LOGIN")
         notify("READY=1")
 
     def _open_doors(self, config: Config) -> None:
