@@ -76,7 +76,9 @@ class Terminal:
         os.close(self._end)
 
     def _more(self) -> bool:
-        assert select.select([self._end], [], [], PATIENCE_S)[0], f"it hangs: {self.screen}"
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        assert poll.poll(PATIENCE_S * 1_000), f"it hangs: {self.screen}"
         try:
             said = os.read(self._end, 65_536)
         except OSError:  # Linux's end of a terminal

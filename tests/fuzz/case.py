@@ -9,7 +9,7 @@ octets stand for something else:
     FD          the secret as it is: the password (front) or the token (upstream)
     FC          its base64 as the protocol carries it
     FE 00 XX    the octet XX, whatever it is
-    FE NN       the octet before, again, NN times 257
+    FE NN       the octet before, again, NN times 257; a line's end only NN times: lines take long
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def expanded(written: bytes, secret: bytes, encoded: bytes) -> bytes:
             position += 2
         else:
             times = written[position] if position < len(written) else 0
-            speech += speech[-1:] * (times * REPEATED_OCTETS)
+            speech += speech[-1:] * (times if speech[-1:] == b"\n" else times * REPEATED_OCTETS)
             position += 1
     return bytes(speech[:MAX_SPEECH_OCTETS])
 
@@ -96,7 +96,7 @@ def written(speech: bytes) -> bytes:
         times, rest = divmod(len(run[0]) - 1, REPEATED_OCTETS)
         return run[1] + bytes([ESCAPE, times]) + run[1] * rest
 
-    return re.sub(rb"([^\xfc-\xfe])\1{257,65535}", shorten, escaped, flags=re.DOTALL)
+    return re.sub(rb"([^\n\xfc-\xfe])\1{257,65535}", shorten, escaped, flags=re.DOTALL)
 
 
 def spoken_token() -> bytes:

@@ -10,14 +10,11 @@ second play is cut where the first one started TLS. It counts its steps where th
 
 from __future__ import annotations
 
-import enum
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
 from proxy.protocols.dialogue import (
@@ -26,7 +23,6 @@ from proxy.protocols.dialogue import (
     Close,
     Failed,
     Front,
-    InputBuffer,
     Login,
     Ready,
     Send,
@@ -34,6 +30,7 @@ from proxy.protocols.dialogue import (
     Upstream,
 )
 from tests.fuzz.case import BEARER, PASSWORD, Case, spoken_token
+from tests.fuzz.weighing import CountedOctets, buffer_of, count_searches, held_octets, steps_of
 from tests.protocols.scripts import joined
 
 MAX_OCTET_PIECES = 256  # a longer speech is cut into pieces no shorter than this many of them
@@ -63,44 +60,6 @@ EXPIRES = len(REFUSALS)  # an answer to a login is one of the refusals, no answe
 FIRST_READY = EXPIRES + 1
 ANSWERS = FIRST_READY + len(READIES)
 FINAL = 0x80
-
-
-class CountedOctets(bytearray):
-    """A bytearray that counts the octets in which something was searched."""
-
-    scanned = 0
-
-    def find(self, *where: Any) -> int:
-        """As `InputBuffer` calls it: what is looked for, and from where on."""
-        sought, start = where
-        found = super().find(sought, start)
-        self.scanned += (len(self) if found < 0 else found) - start
-        return found
-
-
-def buffer_of(dialogue: Front | Upstream) -> InputBuffer:
-    found = vars(dialogue)["_input"]
-    assert isinstance(found, InputBuffer)
-    return found
-
-
-def held_octets(thing: object, seen: set[int] | None = None) -> int:
-    """How much a dialogue holds: its octets and texts, and one for each item of a collection."""
-    seen = set() if seen is None else seen
-    if id(thing) in seen:
-        return 0
-    seen.add(id(thing))
-    if isinstance(thing, str | bytes | bytearray):
-        return len(thing)
-    if isinstance(thing, dict):
-        return len(thing) + sum(held_octets(each, seen) for each in (*thing.keys(), *thing.values()))
-    if isinstance(thing, list | tuple | set | frozenset):
-        return len(thing) + sum(held_octets(each, seen) for each in thing)
-    if not type(thing).__module__.startswith("proxy.") or isinstance(thing, type | enum.Enum):
-        return 0
-    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
-    values = [getattr(thing, name) for name in slots if hasattr(thing, name)]
-    return sum(held_octets(each, seen) for each in (*values, *getattr(thing, "__dict__", {}).values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +280,7 @@ def _in_pieces(subject: Subject, case: Case, tls_at: Sequence[int]) -> tuple[Con
     def converse() -> None:
         due = case.late
         for piece, last in _pieces(case, tls_at):
-            _count(conversation.dialogue, buffers)
+            count_searches(conversation.dialogue, buffers)
             conversation.feed(piece)
             due = due - 1 if conversation.waits_for_verdict else case.late
             if due < 0 or last or not conversation.waits_for_verdict:
@@ -337,14 +296,6 @@ def _in_pieces(subject: Subject, case: Case, tls_at: Sequence[int]) -> tuple[Con
     return conversation, steps, sum(buffer.scanned for buffer in buffers)
 
 
-def _count(dialogue: Front | Upstream, buffers: list[CountedOctets]) -> None:
-    """Let the dialogue's buffer count; after STARTTLS it has another."""
-    buffer = buffer_of(dialogue)
-    if not isinstance(buffer._data, CountedOctets):
-        buffer._data = CountedOctets(buffer._data)
-        buffers.append(buffer._data)
-
-
 def _pieces(case: Case, tls_at: Iterable[int]) -> Iterator[tuple[bytes, bool]]:
     """The speech in pieces; whether the piece is the last one before TLS starts, or of all."""
     least = -(-len(case.speech) // MAX_OCTET_PIECES)
@@ -356,20 +307,3 @@ def _pieces(case: Case, tls_at: Iterable[int]) -> Iterator[tuple[bytes, bool]]:
             stop = min(end, start + max(least, length))
             yield case.speech[start:stop], stop == end
             start = stop
-
-
-def steps_of(work: Callable[[], None]) -> int:
-    """How many calls a piece of work makes, in Python and in C: the same number each time."""
-    steps = 0
-
-    def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal steps
-        steps += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return steps

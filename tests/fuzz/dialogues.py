@@ -27,7 +27,8 @@ from proxy.protocols.dialogue import (
 )
 from proxy.protocols.imap_grammar import Command, CommandReader, LiteralAwaited, Reading, Response, ResponseReader
 from tests.fuzz.case import BEARER, MAX_SPEECH_OCTETS, PASSWORD, PLAIN_RESPONSE, SHORT_SPEECH_OCTETS, Case, spoken_token
-from tests.fuzz.conversation import LINES, MAX_OCTET_PIECES, Subject, held_octets, leaks, lines_of, play
+from tests.fuzz.conversation import LINES, MAX_OCTET_PIECES, Subject, leaks, lines_of, play
+from tests.fuzz.weighing import held_octets
 
 OFFERS_TLS, TLS_ACTIVE, REQUIRES_TLS, DEFERS_FAILURES, LEARNT = 0x01, 0x02, 0x04, 0x08, 0x30  # a front's settings
 STARTTLS, ODD_HOSTNAME = 0x01, 0x02  # an upstream's
@@ -134,6 +135,7 @@ def _hand_over(protocol: str, ready: Ready, *, token_known: bool) -> None:
 
 # --- IMAP's readers
 
+WEIGHED_PIECES = 64  # what a reader holds is weighed once in so many
 _TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}")
 _NAME = re.compile(rb"[!-`{-~]+")
 
@@ -174,7 +176,7 @@ def _commands_in(pieces: Iterable[bytes], case: Case) -> list[Reading | str]:
         except LineTooLong:
             return [*readings, "line too long"]
         assert len(source) <= imap_grammar.MAX_COMMAND_LINE_OCTETS
-        if number % 8 == 0:
+        if number % WEIGHED_PIECES == 0:
             assert held_octets(reader) <= _HELD_OCTETS["imap", "front"]
     return readings
 
@@ -205,7 +207,7 @@ def _responses_in(pieces: Iterable[bytes]) -> list[Response | str]:
                 responses.append(response)
         except LineTooLong:
             return [*responses, "line too long"]
-        if number % 8 == 0:
+        if number % WEIGHED_PIECES == 0:
             assert held_octets(reader) <= 2 * imap_grammar.MAX_RESPONSE_OCTETS
     return responses
 
