@@ -144,8 +144,13 @@ def printed_password(told: Told) -> str:
 @contextmanager
 def new_reactor() -> Iterator[AsyncioSelectorReactor]:
     loop = asyncio.new_event_loop()
-    yield AsyncioSelectorReactor(loop)
-    loop.close()
+    reactor = AsyncioSelectorReactor(loop)
+    try:
+        yield reactor
+    finally:
+        for waker in tuple(reactor._internalReaders):  # Twisted keeps a reactor for the process's life
+            waker.connectionLost(None)
+        loop.close()
 
 
 class Turning:
