@@ -69,7 +69,7 @@ SyncState *
 
 @driven("offlineimap3", "imap", "syncs both ways", "AUTHENTICATE PLAIN", securities=PLAIN_AND_TLS)
 def test_offlineimap(berth: Berth) -> None:
-    """By STARTTLS its imaplib2 hangs now and then: it tells its reader to end before the command that it still awaits."""
+    """By STARTTLS its imaplib2 hangs now and then: its reader may end before the answer that it awaits."""
     stored = berth.deliver()
     config = berth.write(
         ".offlineimaprc",
