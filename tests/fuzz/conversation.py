@@ -91,6 +91,8 @@ class Conversation:
         self._last: Action | None = None
         self._unread_octets = 0
         """Fed since a verdict was awaited."""
+        self._kept_octets = 0
+        """In the dialogue's buffer after the last answer."""
         self._take(self.dialogue.opened(), 0)
 
     @property
@@ -169,9 +171,9 @@ class Conversation:
             self._judge(action, token_known)
         self.actions += actions
         said = sum(len(action.data) for action in actions if isinstance(action, Send))
-        # What is answered now may have come in earlier, but was then less than a bound.
-        room = MAX_ANSWER_OCTETS * (1 + (fed + len(buffer_of(self.dialogue))) // LEAST_LINE_OCTETS)
-        assert said <= room + MAX_ANSWER_OCTETS, "the answer outgrows the question"
+        asked = fed + self._kept_octets  # what is answered now may have come in earlier
+        assert said <= MAX_ANSWER_OCTETS * (2 + asked // LEAST_LINE_OCTETS), "the answer outgrows the question"
+        self._kept_octets = len(buffer_of(self.dialogue))
 
     def _judge(self, action: Action, token_known: bool) -> None:
         shown = repr(action)
