@@ -20,7 +20,6 @@ from proxy.protocols.dialogue import (
     Send,
     StartTLS,
     UpstreamSettings,
-    printable,
 )
 from proxy.protocols.server_text import challenge_text, without_token
 
@@ -137,7 +136,9 @@ class SmtpUpstream:
         return [Send(f"EHLO {_ehlo_name(self._settings.hostname)}\r\n".encode("ascii"))]
 
     def _authenticate(self, extensions: list[str]) -> list[Action]:
-        self._extensions = tuple(filter(None, map(printable, extensions)))
+        # They are promised to programs that did not log in yet.
+        harmless = (without_token(line, self._settings.bearer) for line in extensions)
+        self._extensions = tuple(filter(None, harmless))
         words = (line.upper().split() for line in self._extensions)
         if not any(keyword == "AUTH" and "XOAUTH2" in mechanisms for keyword, *mechanisms in words):
             return self._fail(Refusal.MISCONFIGURED, "the server offers no AUTH XOAUTH2")

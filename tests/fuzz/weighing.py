@@ -66,7 +66,8 @@ def steps_of(work: Callable[[], None]) -> int:
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal steps
-        steps += event in ("call", "c_call")
+        if event == "call" or (event == "c_call" and not _is_instrument(argument)):
+            steps += 1
 
     before = sys.getprofile()
     sys.setprofile(count)
@@ -75,3 +76,8 @@ def steps_of(work: Callable[[], None]) -> int:
     finally:
         sys.setprofile(before)
     return steps
+
+
+def _is_instrument(function: object) -> bool:
+    """Whether this is atheris, whose calls are between ours when it watches."""
+    return str(getattr(function, "__module__", None)).startswith("atheris.")
