@@ -41,6 +41,7 @@ from proxy.protocols.dialogue import (
     UpstreamSettings,
     printable,
 )
+from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
 
 LOGIN_LIMIT_S = 180.0  # from the first octet to a login that holds; Dovecot's three minutes (CLIENTS 1.1)
 UPSTREAM_LIMIT_S = 25.0  # token and upstream together: old programs give up after 60 s (CLIENTS 3.1, 4)
@@ -50,7 +51,6 @@ MAX_WRONG_PAIRS = 3  # distinct (login, password): one typo is tried as PLAIN, L
 MAX_WRONG_ATTEMPTS = 9
 AUTO_TLS_WAIT_S = 0.08  # CLIENTS case 1 wants the greeting within 100 ms; a TLS program speaks first, and sooner
 MAX_AUTO_TLS_WAIT_S = 2.0
-TLS_CAME_LATE = "tls_on_plain_port"  # a front's reason to close: a TLS program spoke after our greeting
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ class Session:
                     self._log.failure("login failed unexpectedly", error)
                     await self._refuse(front, outcome.credentials, account, _our_fault())
             assert isinstance(outcome, Lost)
-            if outcome.reason == TLS_CAME_LATE:
+            if outcome.reason == TLS_ON_PLAIN_PORT:
                 self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
             self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
             return None
@@ -173,7 +173,7 @@ class Session:
         door, tls = self._door, self._door.listener.tls
         implicit = tls is ListenerTls.IMPLICIT
         if tls is ListenerTls.AUTO:
-            implicit = await stream.peek(door.auto_wait_s) == b"\x16"  # a TLS handshake record (RFC 8446 §5.1)
+            implicit = await stream.peek(door.auto_wait_s) == TLS_CLIENT_HELLO
         settings = FrontSettings(
             hostname=self._services.config.hostname,
             offers_tls=tls in (ListenerTls.AUTO, ListenerTls.STARTTLS),

@@ -36,6 +36,7 @@ from proxy.protocols.imap_grammar import (
     Malformed,
     is_id_parameters,
 )
+from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
 
 MAX_JUNK_IN_A_ROW = 3  # Dovecot's budget (CLIENTS 1.1)
 
@@ -66,8 +67,6 @@ _CODES = {
     Refusal.TLS_NEEDED: "PRIVACYREQUIRED",
 }
 """RFC 5530 §3. Thunderbird asks for no new password after [UNAVAILABLE]. TOO_MANY_ATTEMPTS is a BYE alone."""
-
-_TLS_RECORD = 0x16  # the first octet of a ClientHello (RFC 8446 §5.1)
 
 
 class FrontState(enum.Enum):
@@ -116,8 +115,8 @@ class ImapFront:
             return self._close("starttls_injection")
         if data and not self._anything_received:
             self._anything_received = True
-            if data[0] == _TLS_RECORD and not self._tls_active:
-                return self._close("tls_on_plain_port")
+            if data.startswith(TLS_CLIENT_HELLO) and not self._tls_active:
+                return self._close(TLS_ON_PLAIN_PORT)
         self._input.feed(data)
         return self._proceed()
 

@@ -29,14 +29,13 @@ from proxy.protocols.dialogue import (
     printable,
 )
 from proxy.protocols.server_text import challenge_text, without_token
+from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT, stranger
 
 MAX_COMMAND_OCTETS = 512  # Exchange's own limit (FACTS 2.5); RFC 2449 §4 asks for 255
 MAX_REPLY_OCTETS = sasl.MAX_RESPONSE_OCTETS  # RFC 2449 §4 says 512; an XOAUTH2 error challenge may be longer
 BAD_COMMANDS_ALLOWED = 3  # the third one closes, as Dovecot does (CLIENTS 1.1)
 TRUSTED_TOKEN_CHARACTERS = 4_096  # longer tokens end in a protocol error at Exchange since July 2025 (FACTS 2.5)
 IDLE_LIMIT_S = 600  # RFC 1939 §3: at least ten minutes
-
-TLS_CLIENT_HELLO = b"\x16"  # RFC 8446 §5.1: the first octet of a handshake record
 
 
 class FrontState(enum.Enum):
@@ -88,7 +87,7 @@ class Pop3Front:
         if self.state is FrontState.CLOSED:
             return []
         if not self._heard and not self._tls_active and data.startswith(TLS_CLIENT_HELLO):
-            return self._close("tls_on_plain_port")
+            return self._close(TLS_ON_PLAIN_PORT)
         self._heard = self._heard or bool(data)
         self._input.feed(data)
         if self.state is FrontState.STARTING_TLS:
@@ -141,11 +140,9 @@ class Pop3Front:
 
     def _obey(self, line: bytes) -> list[Action]:
         verb, _, argument = line.partition(b" ")
+        if reason := stranger(verb.upper()):
+            return self._close(reason)
         match verb.upper():
-            case b"\0" | b"PROXY":  # the end of a binary PROXY header, or the whole of a written one
-                return self._close("proxy_header")
-            case b"GET" | b"HEAD" | b"POST" | b"PUT" | b"OPTIONS" | b"CONNECT":
-                return self._close("http")
             case _ if b"\0" in line or b"\r" in line:
                 return self._bad("NUL or CR in a command")
             case b"QUIT":

@@ -29,11 +29,10 @@ from proxy.protocols.dialogue import (
     StartTLS,
     printable,
 )
+from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT, stranger
 
 MAX_COMMAND_OCTETS = 8_192  # RFC 5321 §4.5.3.1.4 says 512; Dovecot takes as much as this (CLIENTS 1.1)
 BAD_COMMANDS_ALLOWED = 10  # the tenth one closes, as Dovecot does (CLIENTS 1.1)
-
-TLS_CLIENT_HELLO = b"\x16"  # RFC 8446 §5.1: the first octet of a handshake record
 
 
 class State(enum.Enum):
@@ -108,7 +107,7 @@ class SmtpFront:
         if self.state is State.CLOSED:
             return []
         if not self._heard and not self._tls_active and data.startswith(TLS_CLIENT_HELLO):
-            return self._close("tls_on_plain_port")
+            return self._close(TLS_ON_PLAIN_PORT)
         self._heard = self._heard or bool(data)
         self._input.feed(data)
         if self.state is State.STARTING_TLS:
@@ -194,11 +193,9 @@ class SmtpFront:
 
     def _obey(self, line: bytes) -> list[Action]:
         verb, _, argument = line.partition(b" ")
+        if reason := stranger(verb.upper()):
+            return self._close(reason)
         match verb.upper():
-            case b"\0" | b"PROXY":  # the end of a binary PROXY header, or the whole of a written one
-                return self._close("proxy_header")
-            case b"GET" | b"HEAD" | b"POST" | b"PUT" | b"OPTIONS" | b"CONNECT":
-                return self._close("http")
             case _ if b"\0" in line or b"\r" in line:
                 return self._bad("500 5.5.2 NUL or CR in a command")
             case b"EHLO":
