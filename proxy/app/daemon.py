@@ -22,7 +22,7 @@ from proxy import log as logging
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
 from proxy.app.control import ControlSocket
-from proxy.app.desk import Desk, DeskError
+from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, Desk, DeskError
 from proxy.app.notify import notify
 from proxy.app.office import Office
 from proxy.config import Config, ConfigurationError, Listener, read
@@ -31,9 +31,8 @@ from proxy.log import Log
 from proxy.network.limits import Gate
 from proxy.network.listener import CannotListen, Ferry
 from proxy.network.session import Services
-from proxy.network.tls import ClientTls, local_certificate, server_context
+from proxy.network.tls import ClientTls, load_certificate, local_certificate, server_context
 
-EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 5  # PRODUCT section 2
 _WITHOUT_RESTART = ("apps", "accounts", "upstreams")
 """What a reload applies; a change of the rest waits for a restart, and is said."""
 
@@ -172,17 +171,16 @@ def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | N
     Raises:
         UnusableCertificate: see there.
     """
-    made: dict[tuple[Certificate, bool], ssl.SSLContext] = {}
+    made: dict[tuple[Certificate | None, bool], ssl.SSLContext] = {}
 
     def context(listener: Listener) -> ssl.SSLContext | None:
         if listener.tls is ListenerTls.OFF:
             return None
-        with _told(config, listener):
-            certificate = _certificate(config, listener)
-            kind = (certificate, listener.legacy_tls)
-            if kind not in made:
-                made[kind] = server_context(certificate, legacy=listener.legacy_tls)
-            return made[kind]
+        kind = (listener.certificate, listener.legacy_tls)
+        if kind not in made:
+            with _told(config, listener):
+                made[kind] = server_context(_certificate(config, listener), legacy=listener.legacy_tls)
+        return made[kind]
 
     return [(listener, context(listener)) for listener in config.listeners]
 
@@ -194,11 +192,9 @@ def renew_certificates(config: Config, listeners: Iterable[tuple[Listener, ssl.S
         UnusableCertificate: one is not good; all are shown as before.
     """
     listener_contexts(config)  # a context that has taken half of a bad pair would show nothing
-    for listener, context in listeners:
-        if context is not None:
-            with _told(config, listener):
-                certificate = _certificate(config, listener)
-                context.load_cert_chain(certificate.file, certificate.key)
+    for context, listener in {context: listener for listener, context in listeners if context is not None}.items():
+        with _told(config, listener):
+            load_certificate(context, _certificate(config, listener))
 
 
 def _certificate(config: Config, listener: Listener) -> Certificate:

@@ -89,8 +89,17 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1
     else:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate.file, certificate.key, password="")  # an encrypted key fails, and asks nobody
+    load_certificate(context, certificate)
     return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Certificate) -> None:
+    """Show this certificate from the next handshake on.
+
+    Raises:
+        OSError, ssl.SSLError: a file is missing, unreadable or no certificate; or its key is encrypted: nobody is asked
+    """
+    context.load_cert_chain(certificate.file, certificate.key, password="")
 
 
 def local_certificate(folder: Path, hostname: str) -> Certificate:
