@@ -13,13 +13,11 @@ from proxy import __version__, log
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
 from proxy.app import commands, signing_in
-from proxy.app.desk import DeskError
+from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_USAGE, DeskError
 from proxy.app.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.settings import PROTOCOL_NAMES, Cloud, Flow
 from proxy.login import LoginRefused
-
-EXIT_FAILED, EXIT_USAGE, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 5, 130
 
 
 def run(arguments: Sequence[str]) -> int:

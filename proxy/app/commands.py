@@ -12,14 +12,11 @@ from typing import Any
 from proxy import config as configuration
 from proxy.accounts.passdb import generate_password, hash_password
 from proxy.app.counter import Counter, reload_daemon
-from proxy.app.desk import DeskError
+from proxy.app.desk import EXIT_USAGE, DeskError
 from proxy.app.lookup import find_account, find_config, find_loaded, find_main_file, find_only_app
 from proxy.app.terminal import UsageError, ask, print_table, read_line, shown
 from proxy.config import Account, App, Config, ConfigurationError, Value
 from proxy.config.settings import Flow
-
-EXIT_USAGE = 2
-
 
 # --- the daemon
 
@@ -49,7 +46,7 @@ def check(options: Namespace) -> int:
     except ConfigurationError as error:
         findings, held = error.findings, False
     if options.json:
-        print(json.dumps([{**_plain(finding), "severity": finding.severity} for finding in findings], indent=2))
+        print(json.dumps([_plain(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
             print(f"{finding.severity}: {finding}")
@@ -79,12 +76,13 @@ def app_add(options: Namespace) -> int:
     if secret is not None:
         app["client_secret"] = secret
     if options.certificate:
-        app["certificate"] = {"file": str(Path(options.certificate[0]).absolute()), "key": _absolute(options, 1)}
+        pem, key_file = options.certificate
+        app["certificate"] = {"file": _absolute(pem), "key": _absolute(key_file)}
     for key in ("flow", "cloud", "redirect_uri", "authority"):
         if getattr(options, key) is not None:
             app[key] = getattr(options, key)
     if options.ca_file:
-        app["ca_file"] = str(Path(options.ca_file).absolute())
+        app["ca_file"] = _absolute(options.ca_file)
     file = configuration.write_app(main, options.name, app, os.environ)
     print(f"App {options.name} is written to {file}.")
     _tell_daemon(config)
@@ -114,7 +112,7 @@ def app_remove(options: Namespace) -> int:
 
 def account_add(options: Namespace) -> int:
     main, config = find_main_file(options), find_config(options)
-    if any(options.login.casefold() in map(str.casefold, account.logins) for account in config.accounts):
+    if config.account(options.login) is not None:
         raise UsageError(
             f"Account {options.login} is there already. For a new password: mailferry password {options.login}. "
             f"To begin anew: mailferry account remove {options.login}"
@@ -218,7 +216,7 @@ def _tell_daemon(config: Config) -> None:
 
 def _client_secret(options: Namespace) -> Value:
     if options.client_secret_file:
-        return {"file": str(Path(options.client_secret_file).absolute())}
+        return {"file": _absolute(options.client_secret_file)}
     if options.client_secret_stdin:
         return read_line("Client secret (its Value): ", hidden=True)
     if options.application_id is None and not options.certificate and sys.stdin.isatty():
@@ -226,8 +224,9 @@ def _client_secret(options: Namespace) -> Value:
     return None
 
 
-def _absolute(options: Namespace, index: int) -> str:
-    return str(Path(options.certificate[index]).absolute())
+def _absolute(path: str) -> str:
+    """From where the person stands; in conf.d a relative one would mean conf.d."""
+    return str(Path(path).absolute())
 
 
 def _census(config: Config) -> str:
@@ -242,6 +241,7 @@ def _plain(finding: configuration.Finding) -> dict[str, Any]:
         "key": finding.key,
         "problem": finding.problem,
         "remedy": finding.remedy,
+        "severity": finding.severity,
     }
 
 

@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
 from proxy.accounts.store import StoreError
-from proxy.app.desk import Answer, DeskError
+from proxy.app.desk import EXIT_FAILED, EXIT_USAGE, Answer, DeskError
 from proxy.log import Log
 from proxy.login import LoginRefused
 from proxy.network.listener import CannotListen
@@ -57,14 +57,14 @@ class _Request(LineOnlyReceiver):
         except DeskError as error:
             answer = {"error": error.text, "exit_code": error.exit_code}
         except (LoginRefused, StoreError) as error:
-            answer = {"error": error.text, "exit_code": 1}
+            answer = {"error": error.text, "exit_code": EXIT_FAILED}
         except Exception as error:
             Log("control").failure("request failed", error)
-            answer = {"error": "The daemon met an error of its own; its log has the details.", "exit_code": 1}
+            answer = {"error": "The daemon met an error of its own; its log has the details.", "exit_code": EXIT_FAILED}
         self._say(answer)
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
-        self._say({"error": "The request is too long for the daemon.", "exit_code": 2})
+        self._say({"error": "The request is too long for the daemon.", "exit_code": EXIT_USAGE})
 
     def _say(self, answer: Answer) -> None:
         assert self.transport is not None
@@ -78,7 +78,7 @@ def _read(line: bytes) -> tuple[str, dict[str, Any]]:
         match json.loads(line):
             case {"verb": str(verb), "arguments": dict(arguments)}:
                 return verb, arguments
-    raise DeskError("The daemon could not read the request.", 2)
+    raise DeskError("The daemon could not read the request.", EXIT_USAGE)
 
 
 class _Requests(Factory):

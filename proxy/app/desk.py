@@ -13,13 +13,15 @@ from proxy.app.office import Office
 from proxy.config import Account
 from proxy.config.settings import Flow
 
+EXIT_FAILED, EXIT_USAGE, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 5, 130  # PRODUCT section 2; the last one as shells say it
+
 Answer = dict[str, Any]
 
 
 class DeskError(Exception):
     """The request cannot be met; the text says why and what to do. `exit_code` is the command's (PRODUCT section 2)."""
 
-    def __init__(self, text: str, exit_code: int = 1) -> None:
+    def __init__(self, text: str, exit_code: int = EXIT_FAILED) -> None:
         super().__init__(text)
         self.text = text
         self.exit_code = exit_code
@@ -53,11 +55,11 @@ class Desk:
         }
         method = verbs.get(verb)
         if method is None:
-            raise DeskError(f"The daemon does not know the request {verb!r}; is it an older mailferry?", 2)
+            raise DeskError(f"The daemon does not know the request {verb!r}; is it an older mailferry?", EXIT_USAGE)
         try:
             answer = method(**arguments)
         except TypeError as error:
-            raise DeskError(f"The request {verb!r} is malformed: {error}", 2) from None
+            raise DeskError(f"The request {verb!r} is malformed: {error}", EXIT_USAGE) from None
         return await answer
 
     async def accounts(self) -> Answer:
@@ -109,10 +111,10 @@ class Desk:
         return {"warnings": await self._reload()}
 
     def _account(self, login: str) -> Account:
-        for account in self._office.config.accounts:
-            if login.casefold() in (each.casefold() for each in account.logins):
-                return account
-        raise DeskError(f"There is no account {login!r}. `mailferry account list` shows those there are.", 2)
+        account = self._office.config.account(login)
+        if account is None:
+            raise DeskError(no_account(login), EXIT_USAGE)
+        return account
 
     def _row(self, account: Account) -> Answer:
         return {
@@ -131,6 +133,11 @@ class Desk:
         if isinstance(result, Refused):
             raise _failed(result)
         return {"signed_in": result.username}
+
+
+def no_account(login: str) -> str:
+    """In a person's words."""
+    return f"There is no account {login!r}. `mailferry account list` shows those there are."
 
 
 def _failed(refused: Refused) -> DeskError:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from proxy import config as configuration
+from proxy.app.desk import no_account
 from proxy.app.terminal import UsageError
 from proxy.config import Account, Config
 
@@ -26,11 +27,10 @@ def find_main_file(options: Namespace) -> Path:
 
 def find_account(config: Config, login: str) -> Account:
     """Raises: UsageError: there is none with this login."""
-    wanted = login.casefold()
-    for account in config.accounts:
-        if wanted in (each.casefold() for each in account.logins):
-            return account
-    raise UsageError(f"There is no account {login!r}. `mailferry account list` shows those there are.")
+    account = config.account(login)
+    if account is None:
+        raise UsageError(no_account(login))
+    return account
 
 
 def find_only_app(config: Config) -> str:

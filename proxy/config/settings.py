@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 Network = IPv4Network | IPv6Network
 ProtocolName = Literal["imap", "pop3", "smtp"]
@@ -181,6 +181,11 @@ class Config:
     page: tuple[str, int] | None = None
     """Loopback address and port of the set-up page, /health and /metrics; None: off."""
 
+    def account(self, login: str) -> Account | None:
+        """Whose login this is, in any case."""
+        wanted = login.casefold()
+        return next((one for one in self.accounts if wanted in map(str.casefold, one.logins)), None)
+
     def upstream(self, account: Account, protocol: str) -> Upstream:
         """The upstream of this account's protocol."""
         return self._upstream(account.app.cloud, protocol)
@@ -192,4 +197,4 @@ class Config:
         return upstreams.pop() if len(upstreams) == 1 else None
 
     def _upstream(self, cloud: Cloud, protocol: str) -> Upstream:
-        return next(u for (c, p), u in self.upstreams.items() if c is cloud and p == protocol)
+        return self.upstreams[cloud, cast("ProtocolName", protocol)]
