@@ -27,24 +27,11 @@ from proxy.accounts.passdb import (
     hash_password,
     verify_hash,
 )
-from proxy.config.settings import Account, App, Cloud, Flow, LocalPassword, ProtocolName
+from proxy.config.settings import Account, LocalPassword, ProtocolName
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
+from tests.accounts.fakes import APP
 
 ALL: tuple[ProtocolName, ...] = ("imap", "pop3", "smtp")
-APP = App(
-    name="work",
-    application_id="11111111-1111-4111-8111-111111111111",
-    account_types="organizations",
-    authority="https://login.microsoftonline.com/organizations",
-    own_authority=False,
-    client_secret=None,
-    certificate=None,
-    flow=Flow.DELEGATED,
-    cloud=Cloud.GLOBAL,
-    redirect_uri="http://localhost",
-    enabled=True,
-    ca_file=None,
-)
 
 
 def cheap_hash(password: str, ln: int = 1, salt: bytes = b"salt") -> str:

@@ -19,11 +19,9 @@ from proxy.accounts.states import AccountStates
 from proxy.accounts.tokens import Tokens
 from proxy.config.settings import (
     Account,
-    App,
     AuthFailures,
     Cloud,
     Config,
-    Flow,
     KeySource,
     Listener,
     ListenerTls,
@@ -37,26 +35,13 @@ from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
 from proxy.network.limits import Gate
 from proxy.network.session import Services
 from proxy.network.tls import ClientTls
+from tests.accounts.fakes import APP
 from tests.network.turning import Peer, TurningReactor
 
 LOGIN, PASSWORD = b"alice", b"pass-word-of-alice"
 TOKEN = "token-number-%d-of-alice"
 PEER: IPv4Address | IPv6Address = ip_address("127.0.0.1")
 
-APP = App(
-    name="work",
-    application_id="11111111-1111-4111-8111-111111111111",
-    account_types="organizations",
-    authority="https://login.microsoftonline.com/organizations",
-    own_authority=False,
-    client_secret=None,
-    certificate=None,
-    flow=Flow.DELEGATED,
-    cloud=Cloud.GLOBAL,
-    redirect_uri="http://localhost",
-    enabled=True,
-    ca_file=None,
-)
 ALICE = Account(
     logins=(LOGIN.decode(),),
     app=APP,
