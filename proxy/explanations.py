@@ -297,7 +297,7 @@ EXCHANGE_EXPLANATIONS: tuple[Explanation, ...] = (  # the first that fits is tak
         "{user} may not send under this From address.",
         "Grant {user} Send As on that address, or change the From address in the mail program.",
         *_EXCHANGE_RULE,
-        pattern=r"5\.2\.252|SendAsDenied",
+        pattern=r"5\.2\.252|5\.7\.60\b|SendAsDenied",
         protocols=("smtp",),
     ),
     Explanation(  # row 24; 2.4, 2.6
@@ -332,7 +332,7 @@ EXCHANGE_EXPLANATIONS: tuple[Explanation, ...] = (  # the first that fits is tak
         Fault.EXCHANGE,
         "nobody",
         Refusal.BUSY,
-        pattern=r"432 4\.3\.2|is throttled|thread limit exceeded|concurrent connections limit|connection closed\. 14",
+        pattern=r"432 4\.3\.2|throttl|thread limit exceeded|concurrent connections|connection closed\. 14",
     ),
     Explanation(  # row 27
         "The app may not open the mailbox {mailbox}.",

@@ -73,6 +73,12 @@ EXCHANGE_ROWS: list[tuple[str, str, Refusal, str]] = [
     ("smtp", "535 5.7.3 Authentication unsuccessful (AM0PR.eurprd.outlook.com)", Refusal.REFUSED_UPSTREAM, "sign_in"),
     ("smtp", "Authentication unsuccessful", Refusal.REFUSED_UPSTREAM, "sign_in"),
     ("smtp", "554 5.2.252 SendAsDenied; alice not allowed to send as bob", Refusal.REFUSED_UPSTREAM, "Send As"),
+    (
+        "smtp",
+        "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+        Refusal.REFUSED_UPSTREAM,
+        "Send As",
+    ),
     ("smtp", "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException", Refusal.REFUSED_UPSTREAM, "Send As"),
     ("smtp", "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded", Refusal.BUSY, "smtp_connections"),
     ("smtp", "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/x", Refusal.BUSY, "lower"),

@@ -42,7 +42,8 @@ class StartTLS:
 class Login:
     """The mail program wants to log in; answer with `accept` or `refuse`. Always the last action of its list."""
 
-    credentials: Credentials
+    credentials: Credentials | None
+    """None: a device that never logs in wants the listener's own account (`FrontSettings.implicit_account`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,20 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpireIn:
+    """Call `expired()` after so long, if the dialogue still goes on then."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Deliver what is written, then close. `reason` is a word or two for the log."""
 
     reason: str
 
 
-Action = Send | StartTLS | Login | Ready | Failed | Close
+Action = Send | StartTLS | Login | Ready | Failed | ExpireIn | Close
 
 
 class Front(Protocol):
@@ -87,6 +95,10 @@ class Front(Protocol):
 
     def received(self, data: bytes) -> list[Action]: ...
     def tls_started(self) -> list[Action]: ...
+    def waiting(self) -> list[Action]:
+        """The login takes its time: say that we are still here, if the protocol has words for it."""
+        ...
+
     def accept(self, ready: Ready) -> list[Action]:
         """Upstream is ready: tell the mail program. What it sent meanwhile is then `unread`."""
         ...
@@ -96,7 +108,7 @@ class Front(Protocol):
         ...
 
     def expired(self) -> list[Action]:
-        """The time for logging in is over: say goodbye and close."""
+        """The time for logging in, or the one that `ExpireIn` named, is over: say goodbye and close."""
         ...
 
     def unread(self) -> bytes:
@@ -134,6 +146,8 @@ class FrontSettings:
     """`auth_failures: deferred`: after a right password say yes, and fail at the first command (CLIENTS 3.3)."""
     learnt: tuple[str, ...] = ()
     """`Ready.capabilities` of this upstream's last login; empty: Exchange's own, as it is known."""
+    implicit_account: bool = False
+    """The listener has an account for devices that never log in: their first MAIL is its `Login(None)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +157,20 @@ class UpstreamSettings:
     """Ask for TLS in the dialogue; otherwise TLS was there from the first byte."""
     hostname: str
     """The name we introduce ourselves with (SMTP EHLO); an invalid one becomes `[127.0.0.1]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """What upstream said of the session itself, after the login; the octets go on to the mail program untouched."""
+
+    text: str
+    """Printable ASCII, one line."""
+    back_off_s: float | None = None
+    """It is throttling: how long it wants no new logins of this mailbox; None: it says something else."""
+
+
+def _no_last_words(_to_upstream: bytes, _to_client: bytes) -> bytes:
+    return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +184,13 @@ class MailProtocol:
     """Which of an account's names XOAUTH2 says (FACTS 2.6)."""
     idle_limit_s: int
     """How long a relayed session may be silent both ways before it is closed."""
+    overhear: Callable[[bytes], Overheard | None]
+    """Reads one short piece of what upstream sends in the relayed session."""
     least_offers: tuple[str, ...] = ()
     """What a front may promise for an upstream that is not Exchange and of which nothing is learnt."""
+    last_words: Callable[[bytes, bytes], bytes] = _no_last_words
+    """What may be said to the mail program for an upstream that is gone, given the last short piece that each side
+    sent (empty: it was a long one); nothing where that could be taken for a part of something else."""
 
 
 class LineTooLong(Exception):

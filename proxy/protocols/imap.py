@@ -9,6 +9,7 @@ from __future__ import annotations
 from proxy.protocols.dialogue import MailProtocol
 from proxy.protocols.imap_front import ImapFront
 from proxy.protocols.imap_upstream import ImapUpstream
+from proxy.protocols.overheard import last_words, overhear_imap
 
 IDLE_LIMIT_S = 31 * 60  # programs renew IDLE within 29 minutes (RFC 2177 §3; CLIENTS 4); RFC 9051 §5.4 wants 30
 
@@ -18,4 +19,6 @@ IMAP = MailProtocol(
     upstream=ImapUpstream,
     speaks_as="mailbox",
     idle_limit_s=IDLE_LIMIT_S,
+    overhear=overhear_imap,
+    last_words=last_words,
 )

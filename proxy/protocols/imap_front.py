@@ -3,19 +3,26 @@
 What it is: a server that greets at once from its own knowledge, answers what may be asked before login, and turns
 LOGIN and AUTHENTICATE into `Login`. What it is not: it knows no password and no mailbox; after `accept` the octets
 are upstream's. `network/session.py` calls it, as `imap.IMAP.front`.
+
+With `defers_failures` (`deferral.py`) a login that fails though its password is right gets its OK. The front is then
+`DEFERRED`: what it can answer itself it answers, and what only the mailbox could gets the reason in a NO, never an
+empty success: a program would take its folders for gone.
 """
 
 from __future__ import annotations
 
 import base64
 import enum
+from collections.abc import Iterable
 from typing import assert_never
 
 from proxy.login import Credentials, LoginRefused, Refusal
-from proxy.protocols import sasl
+from proxy.protocols import imap_capabilities, sasl
+from proxy.protocols.deferral import DEFERRABLE, DEFERRED_LIMIT_S
 from proxy.protocols.dialogue import (
     Action,
     Close,
+    ExpireIn,
     FrontSettings,
     InputBuffer,
     LineTooLong,
@@ -34,28 +41,19 @@ from proxy.protocols.imap_grammar import (
     LiteralAwaited,
     LiteralTooLong,
     Malformed,
+    Reading,
     is_id_parameters,
 )
 from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
 
 MAX_JUNK_IN_A_ROW = 3  # Dovecot's budget (CLIENTS 1.1)
 
-OFFERED = (
-    *("IMAP4", "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "IDLE"),
-    *("NAMESPACE", "CHILDREN", "UIDPLUS", "UNSELECT", "MOVE"),
-)
-"""What Exchange offers after login, less what old programs must not see (CLIENTS 2.2)."""
-_OFFERED_ALWAYS = frozenset({"IMAP4", "IMAP4REV1", "SASL-IR"})
-"""These speak of the login itself, or are what programs insist on; whether upstream names them does not matter."""
-_WITHHELD = frozenset({"STARTTLS", "LOGINDISABLED", "IMAP4REV2", "ENABLE"})
-"""And `AUTH=...`: what is left out of upstream's list after login (CLIENTS 2.2)."""
-
 _BEFORE_LOGIN = frozenset({b"CAPABILITY", b"NOOP", b"ID", b"ENABLE", b"STARTTLS", b"LOGIN", b"AUTHENTICATE", b"LOGOUT"})
 _AFTER_LOGIN = frozenset(
     b"SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB XLIST NAMESPACE STATUS APPEND IDLE CHECK"
     b" CLOSE UNSELECT EXPUNGE SEARCH SORT THREAD FETCH STORE COPY MOVE UID GETQUOTA GETQUOTAROOT GETACL".split()
 )
-_TAKES_LITERALS = frozenset({b"LOGIN", b"ID"})
+_LOGS_IN = frozenset({b"LOGIN", b"AUTHENTICATE", b"STARTTLS"})
 
 _CODES = {
     Refusal.BAD_CREDENTIALS: "AUTHENTICATIONFAILED",
@@ -75,6 +73,8 @@ class FrontState(enum.Enum):
     AWAITING_RESPONSE = "awaiting sasl response"
     AWAITING_VERDICT = "awaiting verdict"
     STARTING_TLS = "starting tls"
+    DEFERRED = "deferred"
+    """The mail program thinks that it is logged in, and hears at each command why it is not."""
     ACCEPTED = "accepted"
     CLOSED = "closed"
 
@@ -87,6 +87,8 @@ class ImapFront:
         self._state = FrontState.CONNECTED
         self._tls_active = settings.tls_active
         self._anything_received = False
+        self._why = ""
+        """What a deferred login failed of."""
         self._start_over()
 
     def _start_over(self) -> None:
@@ -105,8 +107,8 @@ class ImapFront:
 
     def opened(self) -> list[Action]:
         self._state = FrontState.AWAITING_COMMAND
-        greeting = f"* OK [CAPABILITY {self._capabilities()}] {self._settings.hostname} ready"
-        return [_line(greeting), *self._proceed()]
+        capabilities = " ".join(self._capabilities())
+        return [_line(f"* OK [CAPABILITY {capabilities}] {self._settings.hostname} ready"), *self._proceed()]
 
     def received(self, data: bytes) -> list[Action]:
         if self._state is FrontState.CLOSED:
@@ -126,20 +128,14 @@ class ImapFront:
         self._state = FrontState.AWAITING_COMMAND
         return []
 
-    def accept(self, ready: Ready) -> list[Action]:
-        """Tagged OK with upstream's capabilities, as the program will not always ask again; then what upstream said.
+    def waiting(self) -> list[Action]:
+        """An untagged OK may come at any time (RFC 9051 §7.1.1); it keeps a program's own clock from running out."""
+        return [_line("* OK Still working")]
 
-        A program that asked for them before ignores the code, so it gets them as a response (Dovecot; CLIENTS 2.1).
-        """
+    def accept(self, ready: Ready) -> list[Action]:
+        """Tagged OK with upstream's capabilities, then what upstream said beside them."""
         self._state = FrontState.ACCEPTED
-        capabilities = " ".join(c for c in ready.capabilities if not _withheld(c))
-        untagged = code = ""
-        if capabilities and self._capability_asked:
-            untagged = f"* CAPABILITY {capabilities}\r\n"
-        elif capabilities:
-            code = f"[CAPABILITY {capabilities}] "
-        text = printable(ready.text) or "Logged in"
-        return [Send(f"{untagged}{self._tag.decode()} OK {code}{text}\r\n".encode() + ready.untagged)]
+        return [Send(self._logged_in(ready.capabilities, printable(ready.text)) + ready.untagged)]
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
         """A tagged NO; if final, BYE behind it. Without a login under way, as in place of the greeting, BYE alone."""
@@ -149,10 +145,15 @@ class ImapFront:
         reply = _line(f"{self._tag.decode()} NO [{_CODES[refused.refusal]}] {text}")
         if final:
             return [reply, *self._bye(text, refused.refusal.value)]
+        if self._settings.defers_failures and refused.refusal in DEFERRABLE:
+            self._state, self._why = FrontState.DEFERRED, text
+            return [Send(self._logged_in(self._capabilities())), ExpireIn(DEFERRED_LIMIT_S), *self._proceed()]
         self._state = FrontState.AWAITING_COMMAND
         return [reply, *self._proceed()]
 
     def expired(self) -> list[Action]:
+        if self._deferred:
+            return self._bye(self._why, "deferred_failure")
         return self._bye("The time for logging in is over", "login_deadline")
 
     def unread(self) -> bytes:
@@ -171,7 +172,7 @@ class ImapFront:
         return actions
 
     def _step(self) -> list[Action] | None:
-        if self._state is FrontState.AWAITING_COMMAND:
+        if self._state is FrontState.AWAITING_COMMAND or self._deferred:
             return self._read_command()
         if self._state is FrontState.AWAITING_RESPONSE:
             line = self._input.line(sasl.MAX_RESPONSE_OCTETS)
@@ -179,25 +180,29 @@ class ImapFront:
         return None
 
     def _read_command(self) -> list[Action] | None:
-        match self._commands.next():
+        reading = self._commands.next()
+        if self._deferred and (tag := _for_the_mailbox(reading)) is not None:
+            self._commands.abandon()
+            return [_tagged(tag, f"NO [UNAVAILABLE] {self._why}")]
+        match reading:
             case None:
                 return None
             case Command() as command:
                 return self._obey(command)
             case LiteralAwaited(tag, name):
-                if name in _TAKES_LITERALS and not (name == b"LOGIN" and self._needs_tls()):
+                if name == b"ID" or (name == b"LOGIN" and not self._needs_tls() and not self._deferred):
                     return [_line("+ ")]
                 self._commands.abandon()
                 return self._obey(Command(tag, name))
             case LiteralTooLong(tag, synchronizing):
                 if synchronizing:
                     return [_tagged(tag, "NO [TOOBIG] Literal too long")]
-                return self._bye("Literal too long", "literal_too_long")
+                return self._bye(self._why or "Literal too long", "literal_too_long")
             case Empty():
                 return self._junk([])
             case Malformed(tag, in_step):
                 if not in_step:
-                    return self._bye("Not a command", "literal_out_of_step")
+                    return self._bye(self._why or "Not a command", "literal_out_of_step")
                 return self._junk([_line("* BAD Not a command") if tag is None else _tagged(tag, _complaint(tag))])
             case Foreign(protocol):
                 return self._close(protocol)
@@ -209,6 +214,8 @@ class ImapFront:
         if command.name in _BEFORE_LOGIN or command.name in _AFTER_LOGIN:
             self._junk_in_a_row = 0
         match command.name, command.arguments:
+            case name, _ if name in _LOGS_IN and self._deferred:
+                return [_tagged(tag, "BAD Logged in already")]
             case ((b"LOGIN" | b"AUTHENTICATE"), _) if self._needs_tls():
                 return [_tagged(tag, "NO [PRIVACYREQUIRED] Switch on STARTTLS or SSL/TLS first")]
             case b"LOGIN", (login, password):
@@ -219,7 +226,8 @@ class ImapFront:
                 return self._authenticate(tag, mechanism.octets, initial.octets)
             case b"CAPABILITY", ():
                 self._capability_asked = True
-                return [_line(f"* CAPABILITY {self._capabilities()}"), _tagged(tag, "OK CAPABILITY completed")]
+                capabilities = " ".join(self._capabilities())
+                return [_line(f"* CAPABILITY {capabilities}"), _tagged(tag, "OK CAPABILITY completed")]
             case b"NOOP", ():
                 return [_tagged(tag, "OK NOOP completed")]
             case b"ID", parameters if is_id_parameters(parameters):
@@ -294,18 +302,33 @@ class ImapFront:
         self._state = FrontState.CLOSED
         return [Close(reason)]
 
+    @property
+    def _deferred(self) -> bool:
+        return self._state is FrontState.DEFERRED
+
     def _needs_tls(self) -> bool:
         return self._settings.requires_tls and not self._tls_active
 
-    def _capabilities(self) -> str:
-        """Before login: what we take ourselves, and of the rest no more than upstream had at its last login."""
-        learnt = {c.upper() for c in self._settings.learnt} or {c.upper() for c in OFFERED}
-        offered = [c for c in OFFERED if c.upper() in learnt | _OFFERED_ALWAYS]
-        if self._settings.offers_tls and not self._tls_active:
-            offered.append("STARTTLS")
-        if self._needs_tls():
-            return " ".join([*offered, "LOGINDISABLED"])
-        return " ".join([*offered, *(f"AUTH={name.decode()}" for name in sasl.MECHANISMS)])
+    def _capabilities(self) -> list[str]:
+        """What we name of our own knowledge; after a deferred login no way to log in is among it."""
+        offers_tls = self._settings.offers_tls and not self._tls_active
+        named = imap_capabilities.before_login(
+            self._settings.learnt, offers_tls=offers_tls, needs_tls=self._needs_tls()
+        )
+        return imap_capabilities.after_login(named) if self._deferred else named
+
+    def _logged_in(self, capabilities: Iterable[str], text: str = "") -> bytes:
+        """The tagged OK with these capabilities, as the program will not always ask again.
+
+        A program that asked for them before ignores the code, so it gets them as a response (Dovecot; CLIENTS 2.1).
+        """
+        named = " ".join(imap_capabilities.after_login(capabilities))
+        untagged = code = ""
+        if named and self._capability_asked:
+            untagged = f"* CAPABILITY {named}\r\n"
+        elif named:
+            code = f"[CAPABILITY {named}] "
+        return f"{untagged}{self._tag.decode()} OK {code}{text or 'Logged in'}\r\n".encode()
 
 
 def _line(text: str) -> Send:
@@ -330,6 +353,12 @@ def _credentials(login: Argument, password: Argument) -> Credentials:
     return Credentials(login.octets, password.octets, verbatim=(sent[0], sent[1]))
 
 
-def _withheld(capability: str) -> bool:
-    name = capability.upper()
-    return name in _WITHHELD or name.startswith("AUTH=")
+def _for_the_mailbox(reading: Reading | None) -> bytes | None:
+    """The tag of what only a mailbox could answer; None where the front answers, or closes, whatever the state."""
+    match reading:
+        case Command(tag, name) | LiteralAwaited(tag, name):
+            return None if name in _BEFORE_LOGIN else tag
+        case LiteralTooLong(tag, synchronizing=True) | Malformed(tag, in_step=True):  # a message, or a search
+            return tag
+        case _:
+            return None

@@ -38,9 +38,11 @@ _TAGS = frozenset({b"*", _STARTTLS, _AUTHENTICATE, _CAPABILITY, _NAMESPACE})
 _CODE = re.compile(rb"\A\[([^\]]*)\] ?")
 _CAPABILITY_ATOM = re.compile(r"[A-Za-z0-9=+._/:-]{1,64}")
 
-_NOT_CONNECTED = "not connected"  # "User is authenticated but not connected." (FACTS 2.3)
 _BUSY = ("throttled", "[limit]", "[inuse]", "too many")  # FACTS 3.2, RFC 5530 §3
-_LATER = ("unavailable", "[serverbug]", "temporar", "try again")  # RFC 5530 §3
+_LATER = (
+    *("unavailable", "[serverbug]", "temporar", "try again"),  # RFC 5530 §3
+    "not connected",  # "User is authenticated but not connected.": the token is right (FACTS 2.3; CLIENTS 3.1, class G)
+)
 
 
 class UpstreamState(enum.Enum):
@@ -209,8 +211,6 @@ class ImapUpstream:
 def _verdict(response: Response) -> Refusal | None:
     """What a refusal's own words say; None if they say nothing that we know."""
     text = response.text.decode("ascii", "replace").lower()
-    if _NOT_CONNECTED in text:
-        return Refusal.REFUSED_UPSTREAM
     if any(word in text for word in _BUSY):
         return Refusal.BUSY
     if any(word in text for word in _LATER):

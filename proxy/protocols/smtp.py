@@ -6,6 +6,7 @@ Called by `protocols/__init__.py`; what happens after the login is no matter of 
 from __future__ import annotations
 
 from proxy.protocols.dialogue import MailProtocol
+from proxy.protocols.overheard import overhear_smtp
 from proxy.protocols.smtp_front import SmtpFront
 from proxy.protocols.smtp_upstream import SmtpUpstream
 
@@ -20,4 +21,5 @@ SMTP = MailProtocol(
     speaks_as="sign_in",  # Exchange compares with the token's own name (FACTS 2.6)
     idle_limit_s=IDLE_LIMIT_S,
     least_offers=("8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING"),  # every submission server of the last decade
+    overhear=overhear_smtp,
 )

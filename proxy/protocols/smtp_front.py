@@ -7,6 +7,9 @@ A right password never makes the program ask for it again. So, with `defers_fail
 for any other reason is answered 235 all the same. The front is then `DEFERRED`: it keeps the credentials, and each
 MAIL tries the login anew and is refused with 451 if that fails too. When it succeeds, the MAIL line and all behind it
 are `unread` and go upstream as if nothing had happened.
+
+With `implicit_account` a MAIL before AUTH is itself a login, `Login(None)`, of a device that has no words for one
+(CLIENTS 1.3). It goes the same way: upstream answers the MAIL, or we do, and the next MAIL tries again.
 """
 
 from __future__ import annotations
@@ -95,7 +98,7 @@ class SmtpFront:
         self._credentials: Credentials | None = None
         """Of the login that is being tried, or that was deferred."""
         self._mail = b""
-        """The MAIL line that tries a deferred login again."""
+        """The MAIL line that is itself a login: of a device without one, or deferred and tried again."""
         self._unswallowed_octets = 0
 
     def opened(self) -> list[Action]:
@@ -122,8 +125,12 @@ class SmtpFront:
         self._announced = {}
         return []
 
+    def waiting(self) -> list[Action]:
+        """A reply is said once, so nothing can be said before it."""
+        return []
+
     def accept(self, ready: Ready) -> list[Action]:
-        """Nothing is said to a deferred login: it had its 235 already.
+        """Nothing is said to a MAIL that was the login: upstream answers it.
 
         If upstream offers less than EHLO announced, the mail program must come again and see the new list; an empty
         list of capabilities says nothing.
@@ -156,9 +163,9 @@ class SmtpFront:
         return mail + self._input.drain()
 
     def _say_no(self, refusal: Refusal, text: str) -> Send:
-        """The reply to AUTH, or to the MAIL that tried again; a login that is not deferred is forgotten."""
+        """The reply to AUTH, or to the MAIL that was the login; one that is not deferred is forgotten."""
         mail, self._mail = self._mail, b""
-        if self._settings.defers_failures and refusal in _DEFERRED:
+        if (self._settings.defers_failures or self._credentials is None) and refusal in _DEFERRED:
             return _reply(f"{_DEFERRED[refusal]} {text}") if mail else _AUTHENTICATED
         self._credentials = None
         return _reply(f"{_HONEST[refusal]} {text}")
@@ -289,21 +296,22 @@ class SmtpFront:
         self.state = State.CHALLENGED
         return [Send(b"334 " + base64.b64encode(step.data) + b"\r\n")]
 
-    def _log_in(self, credentials: Credentials) -> list[Action]:
+    def _log_in(self, credentials: Credentials | None) -> list[Action]:
         self.state = State.AUTHENTICATING
         self._credentials = credentials
         return [Login(credentials)]
 
     def _mail_from(self, line: bytes) -> list[Action]:
-        """Try a deferred login again, or say why not; a 503 after EHLO breaks some programs (CLIENTS 1.3)."""
-        if self._credentials is not None:
-            self._mail = line + b"\r\n"
-            return self._log_in(self._credentials)
-        if not self._introduced:
-            return [_reply("503 5.5.1 EHLO comes first")]
-        if self._tls_needed():
-            return [_reply("530 5.7.0 Turn on TLS in your mail program, then log in")]
-        return [_reply("530 5.7.0 Authentication required")]
+        """Log in with it, or say why not; a 503 after EHLO breaks some programs (CLIENTS 1.3)."""
+        if self._credentials is None:
+            if not self._introduced:
+                return [_reply("503 5.5.1 EHLO comes first")]
+            if self._tls_needed():
+                return [_reply("530 5.7.0 Turn on TLS in your mail program, then log in")]
+            if not self._settings.implicit_account:
+                return [_reply("530 5.7.0 Authentication required")]
+        self._mail = line + b"\r\n"
+        return self._log_in(self._credentials)
 
     def _bdat(self, argument: bytes) -> list[Action]:
         """RFC 3030 §2: the octets come whatever we answer, and must not be read as commands."""

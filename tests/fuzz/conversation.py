@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import cast
 
-from proxy.login import Credentials, Fault, LoginRefused, Refusal
+from proxy.login import Fault, LoginRefused, Refusal
 from proxy.protocols.dialogue import (
     PRINTABLE_TEXT_OCTETS,
     Action,
     Close,
+    ExpireIn,
     Failed,
     Front,
     Login,
@@ -87,17 +88,13 @@ class Conversation:
         self.over = False
         self.token_sent = False
         self._answers = cycle(case.answers)
-        self._awaited: Credentials | None = None
+        self.waits_for_verdict = False
         self._last: Action | None = None
         self._unread_octets = 0
         """Fed since a verdict was awaited."""
         self._kept_octets = 0
         """In the dialogue's buffer after the last answer."""
         self._take(self.dialogue.opened(), 0)
-
-    @property
-    def waits_for_verdict(self) -> bool:
-        return self._awaited is not None
 
     @property
     def starts_tls(self) -> bool:
@@ -121,7 +118,7 @@ class Conversation:
         while not self.over and self.handed_over is None:
             if self.starts_tls:
                 self._take(self.dialogue.tls_started(), 0)
-            elif self._awaited is not None:
+            elif self.waits_for_verdict:
                 self._answer(next(self._answers))
             else:
                 return
@@ -134,7 +131,7 @@ class Conversation:
                 assert self.dialogue.received(piece) == [], "an answer after the end"
 
     def _answer(self, answer: int) -> None:
-        front, self._awaited = self._front(), None
+        front, self.waits_for_verdict = self._front(), False
         fed, self._unread_octets = self._unread_octets, 0
         kind = answer % ANSWERS
         if kind == EXPIRES:
@@ -153,7 +150,7 @@ class Conversation:
                 assert front.unread() == b"", "handed over twice"
 
     def _expire(self) -> None:
-        self._awaited = None
+        self.waits_for_verdict = False
         actions = self._front().expired()
         assert isinstance(actions[-1], Close)
         self._take(actions, 0)
@@ -166,7 +163,7 @@ class Conversation:
         """Note what a dialogue answered, and hold it against the rules."""
         self._last = actions[-1] if actions else None
         for action in actions[:-1]:
-            assert isinstance(action, Send), f"{type(action).__name__} is not the last action"
+            assert isinstance(action, Send | ExpireIn), f"{type(action).__name__} is not the last action"
         for action in actions:
             self._judge(action, token_known)
         self.actions += actions
@@ -185,8 +182,8 @@ class Conversation:
                 self.token_sent = self.token_sent or secret
             case Login(credentials):
                 assert self.subject.is_front
-                self._awaited = credentials
-                beside = credentials.login + credentials.authorization_id
+                self.waits_for_verdict = True
+                beside = credentials.login + credentials.authorization_id if credentials else b""
                 assert PASSWORD.decode() not in shown or PASSWORD in beside, "a password printed"
             case Ready(text, _, _):
                 assert _TEXT.fullmatch(text)
@@ -203,6 +200,9 @@ class Conversation:
             case Close(reason):
                 assert re.fullmatch(r"[a-z_]+", reason)
                 self.over = True
+            case ExpireIn(limit_s):
+                assert self.subject.is_front
+                assert limit_s > 0
             case StartTLS():
                 pass
 

@@ -13,7 +13,17 @@ from functools import partial
 from itertools import cycle, islice
 
 from proxy.login import Bearer, Credentials
-from proxy.protocols import PROTOCOLS, imap_front, imap_grammar, imap_upstream, pop3, sasl, smtp_front, smtp_upstream
+from proxy.protocols import (
+    PROTOCOLS,
+    imap_front,
+    imap_grammar,
+    imap_upstream,
+    pop3_front,
+    pop3_upstream,
+    sasl,
+    smtp_front,
+    smtp_upstream,
+)
 from proxy.protocols.dialogue import (
     PRINTABLE_TEXT_OCTETS,
     Close,
@@ -30,7 +40,8 @@ from tests.fuzz.case import BEARER, MAX_SPEECH_OCTETS, PASSWORD, PLAIN_RESPONSE,
 from tests.fuzz.conversation import LINES, MAX_OCTET_PIECES, Subject, leaks, lines_of, play
 from tests.fuzz.weighing import held_octets
 
-OFFERS_TLS, TLS_ACTIVE, REQUIRES_TLS, DEFERS_FAILURES, LEARNT = 0x01, 0x02, 0x04, 0x08, 0x30  # a front's settings
+OFFERS_TLS, TLS_ACTIVE, REQUIRES_TLS, DEFERS_FAILURES = 0x01, 0x02, 0x04, 0x08  # a front's settings
+LEARNT, IMPLICIT_ACCOUNT = 0x30, 0x40
 STARTTLS, ODD_HOSTNAME = 0x01, 0x02  # an upstream's
 ABANDONS = 0x01  # a reader's: a command whose literal needs a go-ahead is refused
 
@@ -48,8 +59,8 @@ _HELD_OCTETS = {
     ("imap", "upstream"): 2 * imap_grammar.MAX_RESPONSE_OCTETS  # one that comes in, one as a challenge
     + imap_upstream.MAX_UNTAGGED_OCTETS
     + imap_upstream.MAX_CAPABILITIES * 64,
-    ("pop3", "front"): sasl.MAX_RESPONSE_OCTETS + 2 * pop3.MAX_COMMAND_OCTETS,
-    ("pop3", "upstream"): 2 * pop3.MAX_REPLY_OCTETS,
+    ("pop3", "front"): sasl.MAX_RESPONSE_OCTETS + 2 * pop3_front.MAX_COMMAND_OCTETS,
+    ("pop3", "upstream"): 2 * pop3_upstream.MAX_REPLY_OCTETS,
     ("smtp", "front"): 2 * sasl.MAX_RESPONSE_OCTETS + smtp_front.MAX_COMMAND_OCTETS,
     ("smtp", "upstream"): (2 + smtp_upstream.MAX_REPLY_LINES) * smtp_upstream.MAX_REPLY_LINE_OCTETS,
 }
@@ -83,7 +94,7 @@ def upstream_harness(protocol: str) -> Callable[[bytes], None]:
     return harness
 
 
-def _make_front(protocol: str, case: Case) -> imap_front.ImapFront | pop3.Pop3Front | smtp_front.SmtpFront:
+def _make_front(protocol: str, case: Case) -> imap_front.ImapFront | pop3_front.Pop3Front | smtp_front.SmtpFront:
     made = PROTOCOLS[protocol].front(
         FrontSettings(
             hostname="mail.test",
@@ -91,19 +102,20 @@ def _make_front(protocol: str, case: Case) -> imap_front.ImapFront | pop3.Pop3Fr
             tls_active=bool(case.settings & TLS_ACTIVE),
             requires_tls=bool(case.settings & REQUIRES_TLS),
             defers_failures=bool(case.settings & DEFERS_FAILURES),
+            implicit_account=bool(case.settings & IMPLICIT_ACCOUNT),
             learnt=_LEARNT[(case.settings & LEARNT) >> 4],
         )
     )
-    assert isinstance(made, imap_front.ImapFront | pop3.Pop3Front | smtp_front.SmtpFront)
+    assert isinstance(made, imap_front.ImapFront | pop3_front.Pop3Front | smtp_front.SmtpFront)
     return made
 
 
 def _make_upstream(
     protocol: str, case: Case
-) -> imap_upstream.ImapUpstream | pop3.Pop3Upstream | smtp_upstream.SmtpUpstream:
+) -> imap_upstream.ImapUpstream | pop3_upstream.Pop3Upstream | smtp_upstream.SmtpUpstream:
     hostname = "not a\r\nname" if case.settings & ODD_HOSTNAME else "mail.test"
     made = PROTOCOLS[protocol].upstream(UpstreamSettings(BEARER, bool(case.settings & STARTTLS), hostname))
-    assert isinstance(made, imap_upstream.ImapUpstream | pop3.Pop3Upstream | smtp_upstream.SmtpUpstream)
+    assert isinstance(made, imap_upstream.ImapUpstream | pop3_upstream.Pop3Upstream | smtp_upstream.SmtpUpstream)
     return made
 
 
@@ -117,7 +129,7 @@ _LOGINS = {
 def _hand_over(protocol: str, ready: Ready, *, token_known: bool) -> None:
     """What upstream came to, told to the mail program that waits, and promised to the next one."""
     for learnt in ((), ready.capabilities):
-        settings = FrontSettings("mail.test", False, False, False, False, learnt)
+        settings = FrontSettings("mail.test", False, False, False, False, learnt=learnt)
         front = PROTOCOLS[protocol].front(settings)
         asked, login = _LOGINS[protocol]
         actions = front.opened() + front.received(asked)

@@ -1,4 +1,4 @@
-"""The harnesses of what is no dialogue: the configuration, the explanations, the vault, and password hashes.
+"""The harnesses of what is no dialogue: configuration, explanations, the vault, password hashes, PROXY headers.
 
 What they are: octets to text or record, a call, and what must hold of it. What they are not: examples; the tests
 beside the modules have those. A harness returns when all holds, and raises otherwise.
@@ -19,6 +19,8 @@ from proxy.config.findings import ConfigurationError, Finding, Report
 from proxy.config.read import Source, interpret
 from proxy.explanations import MAX_RAW_CHARACTERS, Explanation, aadsts_codes, explain_exchange, explain_sign_in
 from proxy.login import Credentials
+from proxy.protocols import proxy_header
+from proxy.protocols.proxy_header import HeaderReader, NotAHeader
 
 # --- the configuration
 
@@ -197,7 +199,38 @@ def read_hash(octets: bytes) -> None:
             assert not right or len(found.hash) < 8, "a hash of another password"
     login, _, password = octets.partition(b"\n")
     for verbatim in (None, (password, login)):
-        readings = passdb._readings(Credentials(login, password, verbatim=verbatim))
+        readings = passdb.read_credentials(Credentials(login, password, verbatim=verbatim))
         assert 1 <= len(readings) <= 2
         for folded, secret in readings:
             passdb._acceptable(folded, secret)
+
+
+# --- a balancer's header
+
+MAX_HEADER_OCTETS = proxy_header.HEAD_OCTETS + proxy_header.MAX_BLOCK_OCTETS
+
+
+def read_proxy_header(octets: bytes) -> None:
+    """However it is cut, a header says the same and ends at the same octet, and nothing behind that is asked for."""
+    told, end, _ = _announced(octets, MAX_HEADER_OCTETS)
+    assert told is None or (told.isascii() and told.isprintable())
+    for most in (1, 2, 5):
+        again, ends, asked = _announced(octets, most)
+        assert (again, ends) == (told, end), "another cut, another header"
+        assert asked <= (MAX_HEADER_OCTETS if end is None else end), "an octet behind the header is asked for"
+
+
+def _announced(octets: bytes, most: int) -> tuple[str | None, int | None, int]:
+    """The source, or what is wrong, or None for more; where the header ended, if it did; and how far it was read on."""
+    reader, position, asked = HeaderReader(), 0, 0
+    try:
+        while reader.wanted:
+            asked = max(asked, position + reader.wanted)
+            piece = octets[position : position + min(most, reader.wanted)]
+            if not piece:
+                return None, None, asked
+            reader.feed(piece)
+            position += len(piece)
+    except NotAHeader as wrong:
+        return str(wrong), None, asked
+    return str(reader.source), position, asked

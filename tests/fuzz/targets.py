@@ -18,7 +18,7 @@ from proxy.protocols.dialogue import Login, Ready
 from tests.fuzz import dialogues, documents
 from tests.fuzz.case import ENCODED_SECRET, HEADER_OCTETS, SECRET, written
 from tests.fuzz.conversation import EXPIRES, FINAL, FIRST_READY, REFUSALS
-from tests.protocols.scripts import BEARER, Expired, Script, scripts
+from tests.protocols.scripts import BEARER, Expired, Script, Slow, scripts
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +132,7 @@ def seed(script: Script) -> bytes:
         speech = speech.replace(spelling, bytes([octet]))
     answers = bytes(
         FIRST_READY + 1 if isinstance(answer, Ready) else REFUSALS.index(answer.refused.refusal) | FINAL * answer.final
-        for answer in script.answers
+        for answer in (each.answer if isinstance(each, Slow) else each for each in script.answers)
     )
     header = bytes([_settings(script), 0x80 * expires, 0, 2]) + answers[:4].ljust(4, bytes([EXPIRES]))
     return header + speech
@@ -147,6 +147,7 @@ def _settings(script: Script) -> int:
         | dialogues.TLS_ACTIVE * front.tls_active
         | dialogues.REQUIRES_TLS * front.requires_tls
         | dialogues.DEFERS_FAILURES * front.defers_failures
+        | dialogues.IMPLICIT_ACCOUNT * front.implicit_account
         | 0x10 * bool(front.learnt)
     )
 
@@ -158,7 +159,7 @@ def _secrets(script: Script) -> Iterator[tuple[bytes, int]]:
         yield BEARER.token.encode(), SECRET
     for exchange in script.exchanges:
         for action in exchange.actions:
-            if isinstance(action, Login) and len(action.credentials.password) > 2:
+            if isinstance(action, Login) and action.credentials and len(action.credentials.password) > 2:
                 yield action.credentials.password, SECRET
 
 
@@ -193,6 +194,28 @@ def _example_hashes() -> list[bytes]:
     return [f"$scrypt${cost}{tail}".encode() for cost in costs] + [b"u\npass", b"\xfc\x81\n\xff", "İ\ne\u0301".encode()]
 
 
+def _example_headers() -> list[bytes]:
+    ends = b"\xc0\0\2\1\xc0\0\2\2\x30\x39\0\x8f"
+    blocks = (
+        b"\x20\0\0\0",
+        b"\x21\x11\0\x0c" + ends,
+        b"\x21\x11\0\x12" + ends + b"\4\0\3abc",
+        b"\x21\x21\0\x24" + 3 * ends,
+    )
+    lines = (
+        b"TCP4 192.0.2.1 192.0.2.2 49298 143",
+        b"TCP6 ::ffff:192.0.2.1 2001:db8::1 65535 0",
+        b"UNKNOWN",
+        b"UNKNOWN x \r",
+    )
+    return [*(_SIGNATURE + block + b"\x16" for block in blocks), *(b"PROXY " + line + b"\r\n\x16" for line in lines)]
+
+
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_HEADER_WORDS = (
+    *(_SIGNATURE, b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN ", b"\r\n", b"\r", b"::ffff:", b"%lo", b"0", b"65536"),
+    *(b"\x20\0", b"\x21\x11", b"\x21\x21", b"\x21\x31", b"\x10\0", b"\x10\1"),
+)
 _YAML_WORDS = (
     *(b"client_secret: ", b"Canary~Secret.1", b"\n%%%\n", b"&a ", b"*a", b"!!", b"<<: ", b"|\n", b">-\n", b"? ", b"- "),
     *(
@@ -232,5 +255,6 @@ _DOCUMENTS = (
     ),
     Target("vault", documents.open_sealed, lambda: [b"", b"\x80", b"\x80\0\0\0", b"\x01" * 64, b"\x80\3\x22\0"], (), 0),
     Target("hashes", documents.read_hash, _example_hashes, (b"$scrypt$", b"ln=16,r=1,p=1", b"$AAAA", b"\xd9\xa1"), 0),
+    Target("proxy_header", documents.read_proxy_header, _example_headers, _HEADER_WORDS, 0),
 )
 TARGETS = {target.name: target for target in (*_FRONTS, *_UPSTREAMS, *_READERS, *_DOCUMENTS)}

@@ -10,10 +10,12 @@ Header, `key: value`, any order; only `protocol` is needed:
     tls: off                   front: off (default) | offered | required (offered, and no password without) | active
                                upstream: off (default; TLS was there from the first byte) | starttls
     failures: honest           honest (default) | deferred            (front only)
+    implicit: no               no (default) | yes: the listener has an account for devices that never log in
     learnt: IDLE               one entry of FrontSettings.learnt; may stand several times
     session: accept            the session's answer to the first Login; one such line for each Login, in turn:
     session: refuse BAD_CREDENTIALS Wrong login or password.           Refusal's name, then the text
     session: refuse final BAD_CREDENTIALS Wrong login or password.     the same with final=True
+    session: slow accept       either answer, but only behind the next `> waiting`
     ready: Logged in.          Ready.text of an accepting session (default: empty)
     capability: IDLE           one entry of its Ready.capabilities; may stand several times
     untagged: * 3 EXISTS       one line (CRLF is added) of its Ready.untagged; may stand several times
@@ -28,7 +30,10 @@ the `C` lines. Each line of the other side is one piece of input; the answers to
     C! a LOGIN u {1}\\r\\nx    these octets alone, with Python's bytes escapes, as one piece
     S: a OK Logged in.         the same two forms for `S`
     > expired                  input: the time for logging in is over            (front only)
+    > waiting                  input: the login takes its time                   (front only)
     = login b"u", b"p"         action: Login(Credentials(...)), Python literals in its fields' order
+    = login none               action: Login(None)
+    = expire 10                action: ExpireIn(10.0)
     = starttls                 action: StartTLS; `tls_started()` follows at once
     = close logout             action: Close and its reason
     = ready "text", ("IDLE",), b""         action: Ready(...), Python literals  (upstream only)
@@ -50,6 +55,7 @@ from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
 from proxy.protocols.dialogue import (
     Action,
     Close,
+    ExpireIn,
     Failed,
     Front,
     FrontSettings,
@@ -72,13 +78,25 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The input `waiting()`; a slow session answers behind it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     refused: LoginRefused
     final: bool
 
 
-Input = bytes | Expired
-Answer = Ready | Refuse
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """An answer that comes only behind `Waiting`."""
+
+    answer: Ready | Refuse
+
+
+Input = bytes | Expired | Waiting
+Answer = Ready | Refuse | Slow
 
 
 @dataclass(slots=True)
@@ -92,6 +110,7 @@ class Exchange:
 @dataclass(slots=True)
 class Script:
     name: str
+    """That of its file, `imap-case-02-login`."""
     protocol: str
     side: str
     front_settings: FrontSettings
@@ -100,6 +119,11 @@ class Script:
     splits: bool
     exchanges: list[Exchange]
     unread: bytes
+
+    @property
+    def test_id(self) -> str:
+        """Its name as pytest's `-k` takes it: `imap_case_02_login`."""
+        return self.name.replace("-", "_")
 
     def splittable(self) -> tuple[bytes, list[Action]]:
         """What may be cut anywhere, and what answers it: all up to STARTTLS or an input that is no octet."""
@@ -116,12 +140,13 @@ class Script:
 
 
 class Player:
-    """One dialogue and the session behind it, which answers each Login at once."""
+    """One dialogue and the session behind it, which answers each Login at once, if it is not slow."""
 
     def __init__(self, script: Script, protocol: MailProtocol) -> None:
         self.front: Front | None = protocol.front(script.front_settings) if script.side == "front" else None
         self.dialogue: Front | Upstream = self.front or protocol.upstream(script.upstream_settings)
         self._answers = list(script.answers)
+        self._slow: Ready | Refuse | None = None
         self._handed_over: bytearray | None = None
         self._over = False
 
@@ -138,7 +163,11 @@ class Player:
         if isinstance(piece, bytes):
             return self._follow(self.dialogue.received(piece))
         assert self.front is not None
-        return self._follow(self.front.expired())
+        if isinstance(piece, Expired):
+            return self._follow(self.front.expired())
+        assert self._slow is not None, "nobody waits"
+        actions, answer, self._slow = self.front.waiting(), self._slow, None
+        return actions + self._tell(answer)
 
     def unread(self) -> bytes:
         return bytes(self._handed_over or b"")
@@ -147,17 +176,10 @@ class Player:
         assert not any(isinstance(action, (StartTLS, Login, Ready, Failed, Close)) for action in actions[:-1])
         match actions[-1] if actions else None:
             case Login():
-                assert self.front is not None
-                match self._answers.pop(0):
-                    case Ready() as ready:
-                        more = self.front.accept(ready)
-                        self._handed_over = bytearray(self.front.unread())
-                        assert all(isinstance(action, Send) for action in more)
-                        return actions + more
-                    case Refuse(refused, final):
-                        return actions + self._follow(self.front.refuse(refused, final=final))
-                    case never:
-                        assert_never(never)
+                answer = self._answers.pop(0)
+                if not isinstance(answer, Slow):
+                    return actions + self._tell(answer)
+                self._slow = answer.answer
             case StartTLS():
                 return actions + self._follow(self.dialogue.tls_started())
             case Ready():
@@ -167,6 +189,19 @@ class Player:
             case _:
                 pass
         return actions
+
+    def _tell(self, answer: Ready | Refuse) -> list[Action]:
+        assert self.front is not None
+        match answer:
+            case Ready() as ready:
+                actions = self.front.accept(ready)
+                self._handed_over = bytearray(self.front.unread())
+                assert all(isinstance(action, Send) for action in actions)
+                return actions
+            case Refuse(refused, final):
+                return self._follow(self.front.refuse(refused, final=final))
+            case never:
+                assert_never(never)
 
 
 def joined(actions: Iterable[Action]) -> list[Action]:
@@ -195,6 +230,9 @@ def replay(script: Script, protocol: MailProtocol, pieces: Sequence[bytes]) -> t
     return joined(actions), player.unread()
 
 
+_EVENTS: dict[str, Input] = {"> expired": Expired(), "> waiting": Waiting()}
+
+
 def scripts() -> list[Script]:
     return [parse(path) for path in sorted(FOLDER.glob("*.txt"))]
 
@@ -206,7 +244,8 @@ def parse(path: Path) -> Script:
         ValueError: a line that the format does not know.
     """
     header, body = _sections(path)
-    known = {"protocol", "side", "tls", "failures", "learnt", "session", "ready", "capability", "untagged", "split"}
+    known = {"protocol", "side", "tls", "failures", "implicit", "learnt", "session"}
+    known |= {"ready", "capability", "untagged", "split"}
     if unknown := {key for key, _ in header} - known:
         raise ValueError(f"{path.name}: unknown header {unknown}")
     single = dict(header)
@@ -229,6 +268,7 @@ def parse(path: Path) -> Script:
             tls_active=tls == "active",
             requires_tls=tls == "required",
             defers_failures=single.get("failures", "honest") == "deferred",
+            implicit_account=single.get("implicit", "no") == "yes",
             learnt=listed["learnt"],
         ),
         upstream_settings=UpstreamSettings(BEARER, starttls=tls == "starttls", hostname="mail.test"),
@@ -253,6 +293,10 @@ def _sections(path: Path) -> tuple[list[tuple[str, str]], list[str]]:
 
 def _answer(text: str, ready: Ready) -> Answer:
     match text.split(maxsplit=1):
+        case ["slow", rest]:
+            answer = _answer(rest, ready)
+            assert not isinstance(answer, Slow)
+            return Slow(answer)
         case ["accept"]:
             return ready
         case ["refuse", rest]:
@@ -269,14 +313,16 @@ def _read_line(script: Script, line: str) -> None:
     if kind == "> " or (kind[0] == theirs and kind[1] in ":!"):
         if script.exchanges[-1].actions:
             script.exchanges.append(Exchange())
-        script.exchanges[-1].inputs.append(Expired() if line == "> expired" else _octets(line))
+        script.exchanges[-1].inputs.append(_EVENTS[line] if kind == "> " else _octets(line))
         return
     actions = script.exchanges[-1].actions
     if kind == "= ":
         verb, _, words = line[2:].partition(" ")
         match verb:
             case "login":
-                actions.append(Login(Credentials(*_values(words))))
+                actions.append(Login(None if words == "none" else Credentials(*_values(words))))
+            case "expire":
+                actions.append(ExpireIn(float(words)))
             case "starttls":
                 actions.append(StartTLS())
             case "close":

@@ -167,7 +167,7 @@ def test_half_a_command_before_starttls_does_not_outlive_it() -> None:
     assert dialogue.received(b"\r\n\r\nb NOOP\r\n") == [Send(b"b OK NOOP completed\r\n")]
 
 
-def test_ten_thousand_commands_in_one_piece() -> None:
+def test_case_37_ten_thousand_commands_in_one_piece() -> None:
     assert len(front().received(b"a NOOP\r\n" * 10_000)) == 10_000
 
 

@@ -9,7 +9,9 @@ import pytest
 from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
 from proxy.protocols import sasl
 from proxy.protocols.dialogue import Close, Failed, FrontSettings, Login, Ready, Send, StartTLS, UpstreamSettings
-from proxy.protocols.pop3 import MAX_COMMAND_OCTETS, POP3, Pop3Front, Pop3Upstream
+from proxy.protocols.pop3 import POP3
+from proxy.protocols.pop3_front import MAX_COMMAND_OCTETS, Pop3Front
+from proxy.protocols.pop3_upstream import Pop3Upstream
 
 FRONT = FrontSettings(
     hostname="mail.test", offers_tls=True, tls_active=False, requires_tls=False, defers_failures=False

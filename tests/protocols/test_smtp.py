@@ -31,6 +31,7 @@ FRONT = FrontSettings(
     learnt=("SIZE 1000", "CHUNKING"),
 )
 DEFERRING = replace(FRONT, defers_failures=True)
+IMPLICIT = replace(FRONT, implicit_account=True)
 UPSTREAM = UpstreamSettings(Bearer("u@example.com", "TOKEN"), starttls=False, hostname="mail.test")
 LATER = LoginRefused(Refusal.TRY_LATER, "No connection.", fault=Fault.NETWORK)
 AUTH = b"AUTH PLAIN AHUAcA==\r\n"
@@ -117,6 +118,20 @@ def test_case_56_at_mail() -> None:
     assert front.accept(Ready("", ("DSN",))) == [changed, GOODBYE, Close("upstream_offers_less")]
 
 
+def test_case_56_at_the_mail_of_a_device() -> None:
+    front = opened(IMPLICIT)
+    assert front.received(b"EHLO x\r\nMAIL FROM:<>\r\n")[1:] == [Login(None)]
+    changed = Send(b"451 4.4.1 The mail server's features have changed; please connect again\r\n")
+    assert front.accept(Ready("", ("DSN",))) == [changed, GOODBYE, Close("upstream_offers_less")]
+
+
+def test_case_56_a_device_that_said_helo_was_told_nothing() -> None:
+    front = opened(IMPLICIT)
+    front.received(b"HELO x\r\nMAIL FROM:<>\r\n")
+    assert front.accept(Ready("", ("DSN",))) == []
+    assert front.unread() == b"MAIL FROM:<>\r\n"
+
+
 @pytest.mark.parametrize("before", [b"", b"HELO x\r\n", b"EHLO x\r\nHELO x\r\n"])
 def test_case_56_without_ehlo_nothing_was_announced(before: bytes) -> None:
     front = opened()
@@ -136,6 +151,14 @@ def test_an_upstream_that_says_nothing_of_extensions_breaks_no_promise() -> None
     front = opened()
     front.received(b"EHLO x\r\n" + AUTH)
     assert front.accept(Ready("")) == [YES]
+
+
+def test_case_57_a_login_of_its_own_counts_for_a_device_too() -> None:
+    front = opened(IMPLICIT)
+    assert front.received(b"HELO x\r\n" + AUTH)[1:] == [Login(Credentials(b"u", b"p"))]
+    assert front.accept(Ready("")) == [YES]
+    assert front.received(b"MAIL FROM:<>\r\n") == []
+    assert front.unread() == b"MAIL FROM:<>\r\n"
 
 
 def test_a_long_chunk_is_swallowed_without_being_kept() -> None:
