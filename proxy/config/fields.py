@@ -154,7 +154,7 @@ class Section:
         node = self.node(key)
         if node is None:
             return default
-        if isinstance(node, ScalarNode) and node.plain and node.text.lower() in _FLAGS:
+        if isinstance(node, ScalarNode) and _is_flag(node):
             return _FLAGS[node.text.lower()]
         self.error(node.place, f"is {_shown(node)}", "write true or false, without quotes")
         return default
@@ -201,7 +201,12 @@ class Section:
 
     def networks(self, key: str) -> tuple[Network, ...]:
         """CIDR networks; empty when the key is missing. An empty list would open what it seems to close."""
-        if self.has(key) and not self.items(key):
+        written = self.node(key)
+        if isinstance(written, ScalarNode) and _is_flag(written):
+            remedy = f"write a list of networks, as in {key}: [192.168.1.0/24], or remove the key"
+            self.error(written.place, f"is {_shown(written)}", remedy)
+            return ()
+        if written is not None and not self.items(key):
             self.error(self.at(key), "is an empty list", "write networks such as 192.168.1.0/24, or remove the key")
         return tuple(network for node in self.items(key) if (network := self._network(node)))
 
@@ -243,6 +248,10 @@ def _ip(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_flag(node: ScalarNode) -> bool:
+    return node.plain and node.text.lower() in _FLAGS
 
 
 def _kind(node: Node) -> str:

@@ -1,6 +1,7 @@
 """GROUND: `listeners` and `page`: where mail programs and browsers reach us, and what is unsafe about it.
 
-A listener that could take a password in plain text listens on loopback only. Called by `read.py`.
+A listener that could take a password in plain text listens on loopback only, unless the person says in so many words
+that it shall not, and to whom. Called by `read.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from proxy.config.document import Node, ScalarNode
-from proxy.config.fields import Reading, Section
+from proxy.config.fields import Reading, Section, nearest
 from proxy.config.findings import Place, quoted
-from proxy.config.settings import PROTOCOL_NAMES, AuthFailures, Listener, ListenerTls, ProtocolName
+from proxy.config.settings import (
+    PROTOCOL_NAMES,
+    Account,
+    AuthFailures,
+    Listener,
+    ListenerTls,
+    Network,
+    ProtocolName,
+)
 from proxy.config.sources import certificate
 
 DEFAULT_PORTS: Mapping[ProtocolName, int] = {"imap": 1143, "pop3": 1110, "smtp": 1587}
 DEFAULT_PAGE = ("127.0.0.1", 8143)
+MAX_NETWORKS_SHOWN = 4  # a finding stays a line that a person reads
 _LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-_NOT_SERVED = ("proxy_protocol", "implicit_account", "socket")
 
 Ip = IPv4Address | IPv6Address
 
@@ -42,8 +51,11 @@ def default_listeners() -> tuple[Listener, ...]:
     )
 
 
-def read_listener(node: Node, reading: Reading) -> Listener:
-    """A listener. Where something is wrong, a finding is told and the listener is only a stand-in."""
+def read_listener(node: Node, accounts: Mapping[str, Account], reading: Reading) -> Listener:
+    """A listener; `accounts` by each login, case folded.
+
+    Where something is wrong, a finding is told and the listener is only a stand-in.
+    """
     names: Mapping[str, ProtocolName] = {name: name for name in PROTOCOL_NAMES}
     with Section(node, reading) as section:
         protocol = section.choice("protocol", names, "imap")
@@ -59,10 +71,14 @@ def read_listener(node: Node, reading: Reading) -> Listener:
             require_tls=section.flag("require_tls", False),
             allow_from=section.networks("allow_from"),
             auth_failures=section.member("auth_failures", AuthFailures, _default_failures(protocol)),
+            proxy_protocol=section.networks("proxy_protocol"),
+            implicit_account=section.text("implicit_account") or None,
         )
-        for key in _NOT_SERVED:
-            section.unserved(key)
+        section.unserved("socket")
         _check_tls(section, listener)
+        _check_balancers(section, listener)
+        if listener.implicit_account:
+            _check_implicit_account(section, listener, listener.implicit_account, accounts)
     return listener
 
 
@@ -118,18 +134,87 @@ def _check_tls(section: Section, listener: Listener) -> None:
     if listener.tls is ListenerTls.OFF and listener.require_tls:
         section.error(section.at("require_tls"), "contradicts tls: off", "write tls: starttls, auto or implicit")
     elif not local and listener.tls is not ListenerTls.IMPLICIT and not listener.require_tls:
-        section.error(
-            section.at("tls"),
-            f"passwords could cross the network in plain text: tls is {listener.tls.value}, {listener.address} is not"
-            " loopback",
-            "write require_tls: true with tls: auto or starttls, or tls: implicit, or address: localhost",
-        )
+        _check_plain(section, listener)
     if listener.legacy_tls:
         section.warning(
             section.at("legacy_tls"),
             "TLS 1.0 and 1.1 are spoken too, which are broken",
             "use it only for programs that know nothing newer",
         )
+
+
+def _check_plain(section: Section, listener: Listener) -> None:
+    """Plain text on a network: for devices that know no TLS (CLIENTS 5.2), if the person wants it and says for whom."""
+    if section.has("require_tls") and _is_closed(section, listener):
+        section.warning(
+            section.at("require_tls"),
+            f"passwords and mail can cross the network in plain text; who may connect: {_clients(listener)}",
+            "keep it for devices that know no TLS, and give each a password of its own",
+        )
+    else:
+        section.error(
+            section.at("tls"),
+            f"passwords could cross the network in plain text: tls is {listener.tls.value}, {listener.address} is not"
+            " loopback",
+            "write require_tls: true with tls: auto or starttls, or tls: implicit, or address: localhost; or, for"
+            " devices without TLS: require_tls: false with allow_from, for less than everybody",
+        )
+
+
+def _check_balancers(section: Section, listener: Listener) -> None:
+    for network in listener.proxy_protocol:
+        if _is_everybody(network):
+            section.error(
+                section.at("proxy_protocol"),
+                f"{network} is everybody, and whoever is believed can claim any address",
+                "list the balancers alone, as in proxy_protocol: [192.168.1.5/32]",
+            )
+
+
+def _check_implicit_account(section: Section, listener: Listener, login: str, accounts: Mapping[str, Account]) -> None:
+    """An account that sends without a password (CLIENTS 1.3): by smtp, for networks that are named."""
+    place = section.at("implicit_account")
+    if listener.protocol != "smtp":
+        section.error(place, f"is for smtp, and this is {listener.protocol}", "remove it, or write protocol: smtp")
+        return
+    closed = _is_closed(section, listener)
+    if not closed:
+        section.error(
+            place,
+            "everybody who reaches this port could send mail without a password",
+            "name the devices, as in allow_from: [192.168.1.20/32]",
+        )
+    account = accounts.get(login.casefold())
+    if account is None:
+        near = nearest(login.casefold(), list(accounts))
+        remedy = f"did you mean {near}?" if near else "write a login of an account under `accounts`"
+        section.error(place, f"there is no sound account {quoted(login)}", remedy)
+    elif "smtp" not in account.protocols:
+        remedy = "add smtp to the account's protocols, or name another"
+        section.error(place, f"account {quoted(account.name)} may not use smtp", remedy)
+    elif closed:
+        section.warning(
+            place,
+            f"whoever reaches this port sends mail as {account.name} without a password; who may connect:"
+            f" {_clients(listener)}",
+            "name no more in allow_from than the devices themselves",
+        )
+
+
+def _is_closed(section: Section, listener: Listener) -> bool:
+    """Whether `allow_from` stands there and keeps somebody out; one that cannot be read has been told already."""
+    return section.has("allow_from") and not any(map(_is_everybody, listener.allow_from))
+
+
+def _is_everybody(network: Network) -> bool:
+    return network.prefixlen == 0
+
+
+def _clients(listener: Listener) -> str:
+    """Who may connect, as a finding shows it."""
+    networks = [*map(str, listener.allow_from), *(f"{network} (balancer)" for network in listener.proxy_protocol)]
+    more = len(networks) - MAX_NETWORKS_SHOWN
+    return ", ".join(networks[:MAX_NETWORKS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parsed(address: str) -> Ip | None:

@@ -99,10 +99,10 @@ def interpret(file: Path | None, sources: Sequence[Source], environ: Mapping[str
     main = next((tree for tree in trees if tree.place.file == file), MappingNode(Place(file or NO_FILE, 1), {}))
     with Section(main, reading) as section:
         page = read_page(section)
-        listeners = _read_listeners(section, page)
         state_dir = section.path("state_dir") or _default_state_dir(reading)
         _read_store(section)
         apps, accounts = _read_people(section, [tree for tree in trees if tree is not main])
+        listeners = _read_listeners(section, accounts, page)
         config = Config(
             file=file,
             state_dir=state_dir,
@@ -121,13 +121,17 @@ def interpret(file: Path | None, sources: Sequence[Source], environ: Mapping[str
     return Loaded(config, tuple(findings))
 
 
-def _read_listeners(section: Section, page: tuple[str, int] | None) -> tuple[Listener, ...]:
+def _read_listeners(
+    section: Section, accounts: Iterable[Account], page: tuple[str, int] | None
+) -> tuple[Listener, ...]:
+    """The listeners; they come after the accounts of all files, since one may name any of them."""
     report = section.reading.report
+    known = {login.casefold(): account for account in accounts for login in account.logins}
     listeners = list[Listener]() if section.has("listeners") else list(default_listeners())
     claims = [(each.address, each.port, section.at("listeners")) for each in listeners]
     for node in section.items("listeners"):
         errors = len(report.errors)
-        listener = read_listener(node, section.reading)
+        listener = read_listener(node, known, section.reading)
         listeners.append(listener)
         if len(report.errors) == errors:  # else its address or port may be a stand-in
             claims.append((listener.address, listener.port, node.place))

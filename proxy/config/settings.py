@@ -74,6 +74,10 @@ class Listener:
     allow_from: tuple[Network, ...]
     """Empty: from anywhere that reaches the address."""
     auth_failures: AuthFailures
+    proxy_protocol: tuple[Network, ...] = ()
+    """Balancers: whoever connects from here says a PROXY header first, and is believed."""
+    implicit_account: str | None = None
+    """SMTP: the login of the account that sends for devices which never log in; only with `allow_from`."""
 
 
 @dataclass(frozen=True, slots=True)

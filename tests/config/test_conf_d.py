@@ -281,6 +281,17 @@ def test_a_disk_that_fails_at_any_step_changes_nothing(
         assert files(made) == before
 
 
+def test_an_account_that_sends_for_devices_is_not_removed(made: Folder) -> None:
+    row = "{protocol: smtp, implicit_account: alice@contoso.com, allow_from: 10.0.0.1}"
+    made.write("config.yaml", f"hostname: localhost\nlisteners:\n- {row}\n")
+    before = files(made)
+    with pytest.raises(ConfigurationError) as error:
+        remove_account(made.main, "alice@contoso.com", made.environ)
+    problem = "there is no sound account 'alice@contoso.com'"
+    assert told(error) == ("config.yaml", 3, "listeners[0].implicit_account", problem)
+    assert files(made) == before
+
+
 def test_a_file_that_cannot_be_removed(made: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(made)
     monkeypatch.setattr(os, "unlink", failing)

@@ -98,6 +98,17 @@ def test_networks_are_cidr() -> None:
     ]
 
 
+def test_a_truth_value_is_no_network() -> None:
+    keys, report = section("a: true\nb: Off\nc: 'yes'\n")
+    assert [keys.networks(key) for key in "abc"] == [(), (), ()]
+    assert [(line, key, problem) for line, key, problem, _ in told(report)] == [
+        (1, "a", "is 'true'"),
+        (2, "b", "is 'Off'"),
+        (3, "c", "'yes' is not a network in CIDR form"),
+    ]
+    assert told(report)[0][3] == "write a list of networks, as in a: [192.168.1.0/24], or remove the key"
+
+
 def test_protocols_come_in_their_own_order() -> None:
     keys, report = section("a: [smtp, imap]\nb: pop3\nc: [nntp]\nd: []\n")
     assert keys.protocols("a") == ("imap", "smtp")

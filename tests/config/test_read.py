@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -10,17 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config import ConfigurationError, Finding, read
-from proxy.config.settings import PROTOCOL_NAMES, Cloud, Log
+from proxy.config.settings import PROTOCOL_NAMES, AuthFailures, Certificate, Cloud, ListenerTls, Log
 from tests.config.conftest import GUID, HASH, Folder
 
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE, README = ROOT / "config.example.yaml", ROOT / "README.md"
 SERVED = """
-state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate legacy_tls
-require_tls allow_from auth_failures application_id account_types client_secret flow cloud redirect_uri enabled
-authority ca_file login app password hash name protocols from mailbox sign_in imap_connections smtp_connections
-messages_per_minute imap pop3 smtp host kind level format file credential env
+state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate
+legacy_tls require_tls allow_from auth_failures proxy_protocol implicit_account application_id account_types
+client_secret flow cloud redirect_uri enabled authority ca_file login app password hash name protocols from mailbox
+sign_in imap_connections smtp_connections messages_per_minute imap pop3 smtp host kind level format file credential
+env
 """.split()  # noqa: SIM905 - easier to read
-NOT_SERVED = ["proxy_protocol", "implicit_account", "socket", "postgresql", "keyring"]
+NOT_SERVED = ["socket", "postgresql", "keyring"]
 APP = f"{{application_id: {GUID}}}"
 
 
@@ -71,6 +76,53 @@ def test_the_examples_comments_are_true(folder: Folder) -> None:
     for protocol in PROTOCOL_NAMES:
         assert config.upstreams[Cloud.GLOBAL, protocol] == defaults.upstreams[Cloud.GLOBAL, protocol]
     assert config.accounts == read(EXAMPLE, {}).config.accounts
+
+
+def test_the_examples_listeners_hold(folder: Folder) -> None:
+    """Each listener behind "#" loads once the mark is taken away, all of them beside each other."""
+    folder.write("mail.pem", "")
+    folder.write("mail.key", "")
+    text = re.sub(r"^  # ", "  ", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    loaded = read(folder.write("config.yaml", text), folder.environ)
+    every_key, old_tls, no_tls, no_login, balanced = loaded.config.listeners[3:]
+    assert (every_key.require_tls, every_key.legacy_tls, every_key.auth_failures) == (
+        True,
+        False,
+        AuthFailures.DEFERRED,
+    )
+    assert (every_key.certificate, every_key.tls) == (
+        Certificate(folder.path / "mail.pem", folder.path / "mail.key"),
+        ListenerTls.STARTTLS,
+    )
+    assert (old_tls.tls, old_tls.require_tls, old_tls.legacy_tls) == (ListenerTls.AUTO, True, True)
+    assert (no_tls.tls, no_tls.allow_from) == (ListenerTls.OFF, (ip_network("192.168.1.22/32"),))
+    assert no_login.implicit_account == loaded.config.accounts[0].name
+    assert balanced.proxy_protocol == (ip_network("192.168.1.5/32"),)
+    assert [(each.severity, each.key) for each in loaded.findings] == [
+        ("warning", "listeners[4].legacy_tls"),
+        ("warning", "listeners[5].require_tls"),
+        ("warning", "listeners[6].require_tls"),
+        ("warning", "listeners[6].implicit_account"),
+    ]
+
+
+def test_the_listeners_that_the_readme_shows_for_devices_hold(folder: Folder) -> None:
+    text = README.read_text(encoding="utf-8").split("\n## Scanners, printers and other devices\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^ *```yaml\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    whole, *further = map(textwrap.dedent, shown)
+    people = f"apps: {{work: {APP}}}\naccounts: [{account('alice@contoso.com')}]\n"
+    listeners = folder.config(whole + textwrap.indent("".join(further), "  ") + people).listeners
+    assert [(each.protocol, each.port, each.tls, each.require_tls) for each in listeners] == [
+        ("imap", 1143, ListenerTls.AUTO, False),
+        ("pop3", 1110, ListenerTls.AUTO, False),
+        ("smtp", 1587, ListenerTls.AUTO, False),
+        ("smtp", 1588, ListenerTls.AUTO, True),
+        ("smtp", 1587, ListenerTls.OFF, False),
+        ("smtp", 1025, ListenerTls.OFF, False),
+        ("imap", 1993, ListenerTls.IMPLICIT, False),
+    ]
+    assert listeners[5].implicit_account == "alice@contoso.com"
+    assert listeners[6].proxy_protocol == (ip_network("192.168.1.5/32"),)
 
 
 def test_no_file_is_all_defaults() -> None:
