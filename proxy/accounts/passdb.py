@@ -1,13 +1,14 @@
 """The passdb: who logs in. A local login and password in, the `Account` out, or a refusal.
 
 Local passwords are scrypt hashes in the configuration, as PHC strings. What it is not: it never sees a token, keeps no
-password, and throttles nobody (that is `network/limits.py`). Who calls it: `network/session.py` for every login; the
-command line makes passwords and hashes.
+password, and throttles nobody. Who calls it: `network/throttle.py` for every login; the command line makes passwords
+and hashes.
 
 Equal work. Whether a login exists must not show in the time of the refusal. So there is a *profile*: for each scrypt
 cost in the configuration, the largest number of hashes that one account has at it. Every reading of every login runs
 exactly the profile: the account's own hashes first, dummies for the rest. With one password per account that is one
 run; the bound is two readings times the profile's size. A login that is remembered, or under way already, runs nothing.
+Who may stop a login before its hashes (`before_hashing`) is asked for known and unknown logins alike.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class PassDb:
         run: Callable[[Callable[[], bool]], Deferred[bool]],
         now: Callable[[], float],
     ) -> None:
-        self._accounts = {_folded(login): account for account in accounts for login in account.logins}
+        self._accounts = {folded(login): account for account in accounts for login in account.logins}
         self._hashes = {local.hash: _Hash.parse(local.hash) for account in accounts for local in account.passwords}
         self._dummies = self._profile(accounts)
         self._run = run
@@ -161,19 +162,29 @@ class PassDb:
         self._turns = DeferredSemaphore(MAX_HASHES_AT_ONCE)
 
     async def verify(
-        self, credentials: Credentials, *, protocol: str, peer: IPv4Address | IPv6Address | None
+        self,
+        credentials: Credentials,
+        *,
+        protocol: str,
+        peer: IPv4Address | IPv6Address | None,
+        before_hashing: Callable[[], None] | None = None,
     ) -> Account:
         """The account whose login and password these are. Without a `peer`, passwords with networks do not count.
+
+        `before_hashing` is called once, before any hash is run, unless the login is remembered; what it raises is the
+        result.
 
         Raises:
             LoginRefused: BAD_CREDENTIALS; BUSY; or MISCONFIGURED if the password is right but the account's protocol
                 is switched off: asking for the password again could not help.
         """
-        readings = _readings(credentials)
-        asked_for = _folded(_text(credentials.authorization_id))
+        readings = read_credentials(credentials)
+        asked_for = folded(_text(credentials.authorization_id))
         trials = [trial for reading in readings for trial in self._trials(reading, asked_for, protocol, peer)]
         account = self._remembered_account(trials)
         if account is None:
+            if before_hashing is not None:
+                before_hashing()
             account = await self._proved_account(trials)
         if account is None:
             known = any(login in self._accounts for login, _ in readings)
@@ -192,7 +203,7 @@ class PassDb:
         account = self._accounts.get(login) if _acceptable(login, password) else None
         proofs: dict[str, Account | None] = {}
         if account is not None:
-            may_open = asked_for in ("", _folded(account.mailbox), *map(_folded, account.logins))
+            may_open = asked_for in ("", folded(account.mailbox), *map(folded, account.logins))
             for local in account.passwords:
                 proves = may_open and _counts(local, protocol, peer)
                 proofs[local.hash] = account if proves else proofs.get(local.hash)
@@ -200,7 +211,7 @@ class PassDb:
         for cost, dummies in self._dummies.items():
             proofs.update(dict.fromkeys(dummies[own[cost] :]))
         for phc, proves_whom in proofs.items():
-            yield _Trial(password, phc, proves_whom, self._digest(login.encode(), password, phc.encode()))
+            yield _Trial(password, phc, proves_whom, keyed_digest(self._secret, login.encode(), password, phc.encode()))
 
     def _remembered_account(self, trials: Sequence[_Trial]) -> Account | None:
         now = self._now()
@@ -244,10 +255,6 @@ class PassDb:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _digest(self, *parts: bytes) -> bytes:
-        told_apart = b"".join(len(part).to_bytes(4) + part for part in parts)
-        return blake2b(told_apart, key=self._secret, digest_size=32).digest()
-
     def _profile(self, accounts: Sequence[Account]) -> dict[_Cost, list[str]]:
         """For each cost as many dummies as any account has hashes."""
         most = Counter[_Cost]()
@@ -267,12 +274,12 @@ def _counts(local: LocalPassword, protocol: str, peer: IPv4Address | IPv6Address
     return near and protocol in local.protocols
 
 
-def _readings(credentials: Credentials) -> list[tuple[str, bytes]]:
+def read_credentials(credentials: Credentials) -> list[tuple[str, bytes]]:
     """Folded login and UTF-8 password, in each way that the bytes can be read: as unquoted, and as sent."""
     pairs = [(credentials.login, credentials.password)]
     if credentials.verbatim is not None:
         pairs.append(credentials.verbatim)
-    return list(dict.fromkeys((_folded(_text(login)), _text(password).encode()) for login, password in pairs))
+    return list(dict.fromkeys((folded(_text(login)), _text(password).encode()) for login, password in pairs))
 
 
 def _text(sent: bytes) -> str:
@@ -285,9 +292,15 @@ def _text(sent: bytes) -> str:
     return sent.decode("latin-1")
 
 
-def _folded(login: str) -> str:
+def folded(login: str) -> str:
     """Logins that differ only in case, or in how an accent is composed, are the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", login).casefold())
+
+
+def keyed_digest(key: bytes, *parts: bytes) -> bytes:
+    """32 octets that stand for these parts, and tell nobody without the key what they were."""
+    told_apart = b"".join(len(part).to_bytes(4) + part for part in parts)
+    return blake2b(told_apart, key=key, digest_size=32).digest()
 
 
 def _acceptable(login: str, password: bytes) -> bool:

@@ -30,8 +30,10 @@ from proxy.config.settings import Certificate, ListenerTls
 from proxy.log import Log
 from proxy.network.limits import Gate
 from proxy.network.listener import CannotListen, Ferry
+from proxy.network.mailboxes import Mailboxes
 from proxy.network.session import Services
-from proxy.network.tls import ClientTls, load_certificate, local_certificate, server_context
+from proxy.network.throttle import Throttle
+from proxy.network.tls import load_certificate, local_certificate, server_context
 
 _WITHOUT_RESTART = ("apps", "accounts", "upstreams")
 """What a reload applies; a change of the rest waits for a restart, and is said."""
@@ -85,11 +87,10 @@ class Daemon:
         services = Services(
             config=config,
             passdb=self._office.passdb,
-            tokens=self._office.tokens,
+            throttle=Throttle(self._reactor.seconds),
+            mailboxes=Mailboxes(config, self._office.tokens, self._reactor),
             states=self._office.states,
             gate=Gate(self._reactor),
-            client_tls=ClientTls(),
-            learnt={},
             reactor=self._reactor,
         )
         self._listeners = listener_contexts(config)

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from proxy.log import Log
 from proxy.network.stream import Stream
-from proxy.protocols.dialogue import Action, Close, Failed, Front, Login, Ready, Send, StartTLS, Upstream
+from proxy.protocols.dialogue import Action, Close, ExpireIn, Failed, Front, Login, Ready, Send, StartTLS, Upstream
 
 StartTls = Callable[[Stream], Deferred[None]]
 
@@ -30,6 +30,8 @@ class Lost:
     """The connection ended before the dialogue did; `reason` is for the log."""
 
     reason: str
+    lasting: bool = False
+    """The next one would end in the same way: the peer's certificate is not trusted."""
 
 
 Outcome = Login | Ready | Failed | Lost
@@ -40,12 +42,26 @@ DialogueT = TypeVar("DialogueT", Front, Upstream)
 
 @implementer(IPushProducer)
 class Connection(Generic[DialogueT]):
-    """A dialogue on a stream. While an outcome is with the session, the peer is not read: TCP makes it wait."""
+    """A dialogue on a stream. While an outcome is with the session, the peer is not read: TCP makes it wait.
 
-    def __init__(self, dialogue: DialogueT, start_tls: StartTls, *, implicit_tls: bool) -> None:
+    `greet` is asked for the first actions in place of the dialogue's `opened`; `expire_in` is told what a front's
+    `ExpireIn` says.
+    """
+
+    def __init__(
+        self,
+        dialogue: DialogueT,
+        start_tls: StartTls,
+        *,
+        implicit_tls: bool,
+        greet: Callable[[], list[Action]] | None = None,
+        expire_in: Callable[[float], None] | None = None,
+    ) -> None:
         self.dialogue: DialogueT = dialogue
         self.stream: Stream | None = None
         self._start_tls = start_tls
+        self._greet = greet or dialogue.opened
+        self._expire_in = expire_in
         self._implicit_tls = implicit_tls
         self._outcome: Outcome | None = None
         self._awaited: Deferred[Outcome] | None = None
@@ -74,6 +90,11 @@ class Connection(Generic[DialogueT]):
         self._outcome = None
         self._read_if_wanted()
         self._perform(actions)
+
+    def interject(self, actions: list[Action]) -> None:
+        """Say something while an outcome is with the session, which is not settled by it."""
+        if not self.lost:
+            self._perform(actions)
 
     def release(self) -> tuple[Stream, bytes]:
         """Give the stream up, for the relay, and what was read behind the login."""
@@ -160,20 +181,24 @@ class Connection(Generic[DialogueT]):
                 case StartTLS():
                     begun = self._start_tls(self.stream)
                     begun.addCallbacks(self._tls_started, self._tls_failed).addErrback(self._broken)
+                case ExpireIn(limit_s=limit_s):
+                    assert self._expire_in is not None
+                    self._expire_in(limit_s)
                 case Close(reason=reason):
                     self._close(reason)
                 case Login() | Ready() | Failed():
                     self._settle(action)
 
     def _opened(self, _: None) -> None:
-        self._perform(self.dialogue.opened())
+        self._perform(self._greet())
 
     def _tls_started(self, _: None) -> None:
         self._perform(self.dialogue.tls_started())
 
     def _tls_failed(self, failed: Failure) -> None:
         if not self.lost:
-            self._settle(Lost(_tls_trouble(failed.value)))
+            distrusted = isinstance(failed.value, ssl.SSLCertVerificationError)
+            self._settle(Lost(_tls_trouble(failed.value), lasting=distrusted))
         self.abort()
 
     def _broken(self, failed: Failure) -> None:

@@ -1,4 +1,4 @@
-"""The ferry: every listener, who may come in, and a session for everyone who does.
+"""The ferry: every listener, and a session for everyone who comes in.
 
 It knows nothing of logins. The daemon starts and stops it with the rest.
 """
@@ -44,7 +44,6 @@ class Ferry:
         self._ports: list[Port] = []
         self._sessions: set[Session] = set()
         self._log = Log("listener")
-        self._point_doors()
         self._drained: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -65,6 +64,7 @@ class Ferry:
         self._close_ports()
         for session in tuple(self._sessions):
             session.stop()
+        self._services.mailboxes.outages.stop()
         if self._sessions:
             self._drained = Deferred()
             await self._drained.addTimeout(DRAIN_LIMIT_S, self._services.reactor, onTimeoutCancel=lambda *_: None)
@@ -72,16 +72,13 @@ class Ferry:
     def use(self, config: Config, passdb: PassDb) -> None:
         """For all sessions from now on; those that run keep what they began with."""
         self._services = replace(self._services, config=config, passdb=passdb)
-        self._point_doors()
+        self._services.mailboxes.use(config)
+        self._services.throttle.forget()
 
     @property
     def sessions(self) -> int:
         """How many there are now."""
         return len(self._sessions)
-
-    def _point_doors(self) -> None:
-        for door in self._doors:
-            door.upstream = self._services.config.only_upstream(door.protocol.name)
 
     def _bind(self, door: Door) -> None:
         listener = door.listener
@@ -108,13 +105,9 @@ class Ferry:
         self._ports = []
 
     def _accepted(self, door: Door, sock: socket.socket, peer: IPv4Address | IPv6Address) -> None:
-        """A session for this connection, if it may come in."""
+        """A session for this connection, if there is room."""
         log = self._log.bind(session=f"{next(_serial):x}", listener=door.protocol.name, peer=str(peer))
-        allowed = door.listener.allow_from
-        if allowed and not any(peer in network for network in allowed):
-            log.warning("connection refused", reason="not in allow_from")
-            sock.close()
-        elif len(self._sessions) >= MAX_SESSIONS:
+        if len(self._sessions) >= MAX_SESSIONS:
             log.warning("connection refused", reason="too many sessions")
             sock.close()
         else:

@@ -1,12 +1,16 @@
 """After the login: the pump between two streams, unaltered both ways.
 
-Nothing here looks at the bytes. What a socket does not take at once is kept (at most one buffer a direction) and the
-other side is not read until it is gone, so memory stays flat however slow a reader is. A client's half-close is passed
-on and the answer still delivered; what is kept is delivered before a close.
+Nothing here knows what the bytes mean. What a socket does not take at once is kept (at most one buffer a direction) and
+the other side is not read until it is gone, so memory stays flat however slow a reader is. A client's half-close is
+passed on and the answer still delivered; what is kept is delivered before a close.
+
+Two hooks of the protocol stand beside the pump, both for short turns only: `overhear` is shown what upstream said, once
+it is passed on, and `last_words` may say goodbye for an upstream that is gone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet import error
@@ -14,12 +18,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from proxy.log import Log
 from proxy.network.stream import WOULD_BLOCK, Stream
 
 BUFFER_OCTETS = 256 * 1024  # SPEED.md: sixteen TLS records a turn of the reactor; also what one direction may keep
 SHORT_READ_OCTETS = 1_024  # a command or a short answer: nothing more is there, and one empty read is saved
+NOTICED_OCTETS = 512  # the longest reply line (RFC 5321 §4.5.3.1.5); IMAP's status lines are shorter, mails longer
 HALF_CLOSED_LIMIT_S = 60  # a client that closed its side gets this long between two pieces of the rest
 
+_log = Log("relay")
 _buffer = memoryview(bytearray(BUFFER_OCTETS))
 """Shared by all sessions: a turn fills it and empties it before the next begins."""
 
@@ -36,13 +43,15 @@ class Relayed:
 class _Direction:
     """From one stream to the other. It is what sits on the source after the login."""
 
-    __slots__ = ("_relay", "_sink", "_source", "ended", "octets")
+    __slots__ = ("_relay", "_sink", "_source", "ended", "octets", "said")
 
     def __init__(self, relay: Relay, source: Stream, sink: Stream) -> None:
         self._relay = relay
         self._source = source
         self._sink = sink
         self.octets = 0
+        self.said = b""
+        """What the last turn moved, if it was a short one and not the rest of a long one."""
         self.ended = False
         """The source's data has ended, and the sink was told (or will be, after what is kept)."""
 
@@ -53,6 +62,8 @@ class _Direction:
         self._source.startReading()
         self.octets += len(early)
         self._sink.write(early)  # pauses the source until it is gone
+        if 0 < len(early) <= NOTICED_OCTETS:
+            self._relay.noticed(self, early)
 
     def end_if_at_eof(self) -> None:
         """What a source said before its end has been read during the login."""
@@ -81,6 +92,10 @@ class _Direction:
             sent = sink.send_now(_buffer[:filled])
             if sent < filled:
                 sink.write(bytes(_buffer[sent:filled]))  # pauses the source until it is gone
+            if filled > NOTICED_OCTETS:
+                self._relay.bulk, self.said = self, b""
+            else:
+                self._relay.noticed(self, bytes(_buffer[:filled]))
         if ended:
             self._end()
         else:
@@ -101,19 +116,37 @@ class _Direction:
     def makeConnection(self, transport: Stream) -> None: ...
     def dataReceived(self, data: bytes) -> None: ...
     def readConnectionLost(self) -> None: ...
-    def connectionLost(self, reason: Failure) -> None:
-        self._relay.stream_lost(self, reason)
+    def connectionLost(self, _: Failure) -> None:
+        self._relay.stream_lost(self)
 
 
 class Relay:
-    """Both directions of one session, until both streams are closed."""
+    """Both directions of one session, until both streams are closed.
 
-    def __init__(self, client: Stream, upstream: Stream, *, idle_limit_s: float, clock: IReactorTime) -> None:
+    `overhear` is called with each short turn of upstream's, after it was passed on. `last_words` is asked when upstream
+    is gone and the client is not: given the last turn of each side (client's, upstream's; empty if it was a long one),
+    it says what the client is told before the close.
+    """
+
+    def __init__(
+        self,
+        client: Stream,
+        upstream: Stream,
+        *,
+        idle_limit_s: float,
+        clock: IReactorTime,
+        overhear: Callable[[bytes], None],
+        last_words: Callable[[bytes, bytes], bytes],
+    ) -> None:
         self._client, self._upstream = client, upstream
         self._up = _Direction(self, client, upstream)
         self._down = _Direction(self, upstream, client)
         self._idle_limit_s = idle_limit_s
         self._clock = clock
+        self._overhear = overhear
+        self._last_words = last_words
+        self.bulk: _Direction | None = None
+        """Who moved the last long turn, until the client speaks: what upstream adds may be the rest of a mail."""
         self._timer: IDelayedCall | None = None
         self._octets_at_last_look = 0
         self._reason = ""
@@ -143,23 +176,43 @@ class Relay:
 
     # told by the directions
 
+    def noticed(self, direction: _Direction, piece: bytes) -> None:
+        """A short turn has been passed on."""
+        if direction is self._up:
+            direction.said, self.bulk = piece, None
+        elif self.bulk is not direction:
+            direction.said = piece
+            try:
+                self._overhear(piece)
+            except Exception as unforeseen:  # who listens in passing must not end the session
+                _log.failure("a reply was not understood", unforeseen)
+
     def direction_ended(self, direction: _Direction) -> None:
         if direction is self._up and not self._down.ended:
             self._reason = self._reason or "client closed"
             direction.pass_on_end()
             self._watch(min(HALF_CLOSED_LIMIT_S, self._idle_limit_s))
         else:  # upstream has nothing more to say: nor will it listen
-            self.close("upstream closed")
+            self._close_for_upstream("upstream closed")
 
-    def stream_lost(self, direction: _Direction, reason: Failure) -> None:
+    def stream_lost(self, direction: _Direction) -> None:
         self._open -= 1
-        self._reason = self._reason or ("client lost" if direction is self._up else "upstream lost")
         if self._open:
-            self.close(reason.getErrorMessage())
+            if direction is self._up:
+                self.close("client lost")
+            else:
+                self._close_for_upstream("upstream lost")
             return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._done.callback(Relayed(self._up.octets, self._down.octets, self._reason))
+
+    def _close_for_upstream(self, reason: str) -> None:
+        """Upstream is gone: say so to a client that is there and knows of no end yet, then close."""
+        if not self._reason:
+            self._client.unregisterProducer()
+            self._client.write(self._last_words(self._up.said, self._down.said))
+        self.close(reason)
 
     def _watch(self, limit_s: float) -> None:
         """Look again after the limit; a session that moved no octet since the last look is idle.

@@ -1,51 +1,40 @@
 """One login as one coroutine; the only file that knows both sides.
 
-It joins a front (the mail program) and an upstream (Exchange): who is this, which token stands behind the name, open
-the mailbox, relay. It knows no protocol's words: those stand in `protocols/`.
+It joins a front (the mail program) and a mailbox upstream (Exchange): who is this, which mailbox is theirs, open it,
+relay. It knows no protocol's words: those stand in `protocols/`.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import MutableMapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from proxy.accounts.passdb import PassDb
 from proxy.accounts.states import AccountStates
-from proxy.accounts.tokens import Tokens
-from proxy.config.settings import Account, AuthFailures, Config, Listener, ListenerTls, UpstreamTls
-from proxy.config.settings import Upstream as UpstreamServer
+from proxy.config.settings import Account, AuthFailures, Config, Listener, ListenerTls
 from proxy.explanations import explain_exchange
 from proxy.log import Log
-from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
-from proxy.network.connection import Connection, Lost, Outcome
-from proxy.network.dial import DialFailed, dial
+from proxy.login import Credentials, Fault, LoginRefused, Refusal
+from proxy.network.balancer import NoHeader, announced_peer
+from proxy.network.connection import Connection, Lost
 from proxy.network.limits import Gate
+from proxy.network.mailboxes import Mailboxes, OpenMailbox
 from proxy.network.reactor import Reactor
 from proxy.network.relay import Relay
 from proxy.network.stream import Stream
-from proxy.network.tls import ClientTls
-from proxy.protocols.dialogue import (
-    Failed,
-    Front,
-    FrontSettings,
-    Login,
-    MailProtocol,
-    Ready,
-    Upstream,
-    UpstreamSettings,
-    printable,
-)
+from proxy.network.throttle import Throttle
+from proxy.protocols.dialogue import Action, Front, FrontSettings, Login, MailProtocol, printable
+from proxy.protocols.overheard import login_back_off_s
 from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
 
 LOGIN_LIMIT_S = 180.0  # from the first octet to a login that holds; Dovecot's three minutes (CLIENTS 1.1)
-UPSTREAM_LIMIT_S = 25.0  # token and upstream together: old programs give up after 60 s (CLIENTS 3.1, 4)
-DIAL_LIMIT_S = 15.0
+STILL_WORKING_S = 10.0  # a login that takes longer is told so, where the protocol has words for it (CLIENTS 3.1)
 WRONG_PASSWORD_DELAY_S = 2.0  # CLIENTS 3.1, class A; grows with each wrong pair
 MAX_WRONG_PAIRS = 3  # distinct (login, password): one typo is tried as PLAIN, LOGIN and LOGIN again (CLIENTS 0.10)
 MAX_WRONG_ATTEMPTS = 9
@@ -63,8 +52,6 @@ class Door:
     """What it shows for TLS; None with `tls: off`."""
     auto_wait_s: float = AUTO_TLS_WAIT_S
     """How long an `auto` listener waits for a TLS program's first octet; doubled when one came too late."""
-    upstream: UpstreamServer | None = None
-    """Where the logins here lead, if all lead to the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +60,10 @@ class Services:
 
     config: Config
     passdb: PassDb
-    tokens: Tokens
+    throttle: Throttle
+    mailboxes: Mailboxes
     states: AccountStates
     gate: Gate
-    client_tls: ClientTls
-    learnt: MutableMapping[UpstreamServer, tuple[str, ...]]
-    """What each upstream announced at its last login."""
     reactor: Reactor
 
 
@@ -106,15 +91,23 @@ class Session:
         self._log = log
         self._wrong: set[int] = set()
         self._wrong_attempts = 0
-        self._stream: Stream | None = None
         self._front: Connection[Front] | None = None
         self._relay: Relay | None = None
 
     async def run(self, stream: Stream) -> None:
         """Greet, log in, relay; returns when both legs are closed, or the only one."""
         self._stream = stream
-        self._front = await self._greet(stream)
-        joined = await self._log_in(self._front)
+        self._limit = self._services.reactor.callLater(LOGIN_LIMIT_S, self._expire)
+        try:
+            self._front = await self._greet(stream)
+            joined = await self._log_in(self._front)
+        except NoHeader as none:
+            self._log.info("connection refused", reason=str(none))  # a balancer may only look whether we live
+            stream.abortConnection()
+            return
+        finally:
+            if self._limit.active():
+                self._limit.cancel()
         if joined is not None:
             async with joined.place:
                 try:
@@ -127,10 +120,8 @@ class Session:
         """The daemon stops: close, with what is kept delivered."""
         if self._relay is not None:
             self._relay.close("stopping")
-        elif self._front is not None:
-            self._expire(self._front)
-        elif self._stream is not None:
-            self._stream.abortConnection()
+        else:
+            self._expire()
 
     # --- the steps
 
@@ -139,38 +130,42 @@ class Session:
 
         What it knew of password and token ends with it: a relayed session holds neither.
         """
-        limit = self._services.reactor.callLater(LOGIN_LIMIT_S, self._expire, front)
-        try:
-            while isinstance(outcome := await front.outcome(), Login):
-                account = None
-                try:
+        while isinstance(outcome := await front.outcome(), Login):
+            account = None
+            try:
+                with self._still_working(front):
                     account = await self._verify(outcome.credentials)
-                    self._log.debug("password accepted", login=account.name)
                     async with AsyncExitStack() as place:
                         await place.enter_async_context(self._place(account))
-                        upstream, ready = await self._open_upstream(account)
+                        mailbox = await self._open(account)
                         try:
-                            front.perform(front.dialogue.accept(ready))
+                            front.perform(front.dialogue.accept(mailbox.ready))
                             if not front.lost:
-                                return _Joined(account, *front.release(), *upstream.release(), place.pop_all())
+                                legs = (*front.release(), *mailbox.connection.release())
+                                return _Joined(account, *legs, place.pop_all())
                         finally:
-                            upstream.abort()  # unless it was released
-                except LoginRefused as refused:
-                    await self._refuse(front, outcome.credentials, account, refused)
-                except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
-                    self._log.failure("login failed unexpectedly", error)
-                    await self._refuse(front, outcome.credentials, account, _our_fault())
-            assert isinstance(outcome, Lost)
-            if outcome.reason == TLS_ON_PLAIN_PORT:
-                self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
-            self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
-            return None
-        finally:
-            if limit.active():
-                limit.cancel()
+                            mailbox.connection.abort()  # unless it was released
+            except LoginRefused as refused:
+                await self._refuse(front, outcome.credentials, account, refused)
+            except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
+                self._log.failure("login failed unexpectedly", error)
+                await self._refuse(front, outcome.credentials, account, _our_fault())
+        assert isinstance(outcome, Lost)
+        if outcome.reason == TLS_ON_PLAIN_PORT:
+            self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
+        self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
+        return None
 
     async def _greet(self, stream: Stream) -> Connection[Front]:
+        """Learn who is there, and speak first; TLS if they do, or must.
+
+        Raises:
+            NoHeader: a balancer did not say whom it brings.
+        """
         door, tls = self._door, self._door.listener.tls
+        if any(self._peer in network for network in door.listener.proxy_protocol):
+            self._peer = await announced_peer(stream, self._services.reactor) or self._peer
+            self._log = self._log.bind(peer=str(self._peer))
         implicit = tls is ListenerTls.IMPLICIT
         if tls is ListenerTls.AUTO:
             implicit = await stream.peek(door.auto_wait_s) == TLS_CLIENT_HELLO
@@ -180,90 +175,84 @@ class Session:
             tls_active=implicit,
             requires_tls=door.listener.require_tls,
             defers_failures=door.listener.auth_failures is AuthFailures.DEFERRED,
-            learnt=self._promises(),
+            implicit_account=door.listener.implicit_account is not None,
+            learnt=self._services.mailboxes.offers(self._protocol),
         )
-        front = Connection(self._protocol.front(settings), self._start_front_tls, implicit_tls=implicit)
+        dialogue = self._protocol.front(settings)
+
+        def greet() -> list[Action]:
+            refused = self._turned_away()
+            if refused is None:
+                return dialogue.opened()
+            self._log.warning("connection refused", reason=refused.text)
+            return dialogue.refuse(refused)
+
+        front = Connection(
+            dialogue, self._start_front_tls, implicit_tls=implicit, greet=greet, expire_in=self._limit_to
+        )
         stream.open(front)
         self._log.debug("greeted", tls=implicit)
         return front
 
-    def _promises(self) -> tuple[str, ...]:
-        """What may be offered before the login: at most what upstream will offer after it."""
-        upstream = self._door.upstream
-        if upstream is None:
-            return self._protocol.least_offers
-        return self._services.learnt.get(upstream, () if upstream.exchange else self._protocol.least_offers)
+    def _turned_away(self) -> LoginRefused | None:
+        """Why nobody may log in on this connection, whatever the password; None if they may."""
+        allowed = self._door.listener.allow_from
+        if allowed and not any(self._peer in network for network in allowed):
+            text = f"Connections from {self._peer} are not allowed here (allow_from in mailferry's configuration)."
+            return LoginRefused(Refusal.MISCONFIGURED, text, fault=Fault.CLIENT)
+        return self._services.mailboxes.outage(self._protocol)
 
-    async def _verify(self, credentials: Credentials) -> Account:
-        return await self._services.passdb.verify(credentials, protocol=self._protocol.name, peer=self._peer)
+    async def _verify(self, credentials: Credentials | None) -> Account:
+        """Whose login this is."""
+        if credentials is None:
+            return self._implicit_account()
+        services, protocol = self._services, self._protocol.name
+        account = await services.throttle.verify(services.passdb, credentials, protocol=protocol, peer=self._peer)
+        self._log.debug("password accepted", login=account.name)
+        return account
+
+    def _implicit_account(self) -> Account:
+        """For a device that never logs in; the configuration may have lost the account since the listener was made."""
+        login = self._door.listener.implicit_account
+        account = self._services.config.account(login) if login is not None else None
+        if account is None:
+            text = f"mailferry's configuration names {login} for this port (implicit_account), but has no such account."
+            raise LoginRefused(Refusal.MISCONFIGURED, text, fault=Fault.MAILFERRY)
+        self._log.info("no login asked of this device", login=account.name)
+        return account
 
     def _place(self, account: Account) -> AbstractAsyncContextManager[None]:
         """Among the sessions that Exchange counts together."""
         protocol = self._protocol.name
-        kind = f"{protocol} {getattr(account, self._protocol.speaks_as).casefold()}"
-        return self._services.gate.place(kind, account.connections(protocol), account.sessions_per_minute(protocol))
-
-    async def _open_upstream(self, account: Account) -> tuple[Connection[Upstream], Ready]:
-        """A session upstream for this account, within the time that a mail program waits.
-
-        A token that Exchange refuses is refreshed once, and tried once more.
-        """
-        upstream = self._services.config.upstream(account, self._protocol.name)
-        attempts = Deferred.fromCoroutine(self._attempt(account, upstream))
-        try:
-            return await attempts.addTimeout(UPSTREAM_LIMIT_S, self._services.reactor)
-        except TimeoutError:
-            raise _try_later(f"{upstream.host} did not answer within {UPSTREAM_LIMIT_S:g} seconds") from None
-
-    async def _attempt(self, account: Account, upstream: UpstreamServer) -> tuple[Connection[Upstream], Ready]:
-        user = getattr(account, self._protocol.speaks_as)
-        bearer = await self._services.tokens.access(account, user=user)
-        self._log.debug("token in hand", user=bearer.user)
-        connection, outcome = await self._log_in_upstream(bearer, upstream)
-        if isinstance(outcome, Failed) and outcome.refusal is Refusal.REFUSED_UPSTREAM:
-            self._log.info("upstream refused the token, which is refreshed once", detail=outcome.detail)
-            connection.abort()
-            bearer = await self._services.tokens.access(account, user=user, fresh=True)
-            connection, outcome = await self._log_in_upstream(bearer, upstream)
-        match outcome:
-            case Ready():
-                return connection, outcome
-            case Failed(refusal=refusal, detail=detail):
-                connection.abort()
-                raise _refused_upstream(self._protocol, account, refusal, detail)
-            case Lost(reason=reason):
-                raise _try_later(f"the connection to {upstream.host} failed: {reason}")
-            case Login():
-                raise AssertionError("an upstream asks for no login")
-
-    async def _log_in_upstream(self, bearer: Bearer, upstream: UpstreamServer) -> tuple[Connection[Upstream], Outcome]:
-        services = self._services
-        try:
-            sock = await dial(upstream.host, upstream.port, limit_s=DIAL_LIMIT_S, reactor=services.reactor)
-        except DialFailed as failed:
-            raise _try_later(f"no connection to {failed}") from None
-        starttls = upstream.tls is UpstreamTls.STARTTLS
-        settings = UpstreamSettings(bearer=bearer, starttls=starttls, hostname=services.config.hostname)
-        connection = Connection(
-            self._protocol.upstream(settings),
-            lambda stream: services.client_tls.start(stream, upstream),
-            implicit_tls=not starttls,
+        return self._services.gate.place(
+            self._kind(account), account.connections(protocol), account.sessions_per_minute(protocol)
         )
-        stream = Stream(sock, services.reactor)
-        stream.open(connection)
-        outcome = await connection.outcome()
-        self._log.debug("upstream answered", host=upstream.host, state=connection.dialogue.state.name)
-        if isinstance(outcome, Ready):
-            services.client_tls.remember_session(stream, upstream)
-            services.learnt[upstream] = outcome.capabilities
-        return connection, outcome
+
+    async def _open(self, account: Account) -> OpenMailbox:
+        """The account's mailbox; if Exchange throttles it, the next ones wait as well."""
+        try:
+            return await self._services.mailboxes.open(self._protocol, account, self._log)
+        except LoginRefused as refused:
+            if (back_off_s := login_back_off_s(refused.detail)) is not None:
+                self._services.gate.hold(self._kind(account), back_off_s)
+            raise
+
+    def _kind(self, account: Account) -> str:
+        return f"{self._protocol.name} {getattr(account, self._protocol.speaks_as).casefold()}"
 
     async def _relay_all(self, joined: _Joined) -> None:
         """Relay until both sides are closed."""
         reactor, account = self._services.reactor, joined.account
         self._services.states.login_succeeded(account)
         self._log.info("login accepted", login=account.name, mailbox=account.mailbox)
-        relay = Relay(joined.client, joined.upstream, idle_limit_s=self._protocol.idle_limit_s, clock=reactor)
+        relay = Relay(
+            joined.client,
+            joined.upstream,
+            idle_limit_s=self._protocol.idle_limit_s,
+            clock=reactor,
+            overhear=lambda piece: self._overhear(account, piece),
+            last_words=self._protocol.last_words,
+        )
         self._relay, self._front = relay, None
         started_s = reactor.seconds()
         relayed = await relay.run(to_upstream=joined.to_upstream, to_client=joined.to_client)
@@ -276,15 +265,29 @@ class Session:
             reason=relayed.reason,
         )
 
+    def _overhear(self, account: Account, piece: bytes) -> None:
+        """Exchange may say in passing that it throttles this mailbox: no new sessions of it for a while."""
+        heard = self._protocol.overhear(piece)
+        if heard is None:
+            return
+        self._log.warning("upstream said", login=account.name, text=heard.text, back_off_s=heard.back_off_s)
+        if heard.back_off_s is not None:
+            explained = explain_exchange(self._protocol.name, heard.text).for_(mailbox=account.mailbox)
+            self._services.states.login_failed(
+                account, LoginRefused(Refusal.BUSY, explained.text, fault=explained.fault, detail=heard.text)
+            )
+            self._services.gate.hold(self._kind(account), heard.back_off_s)
+
     # --- saying no
 
     async def _refuse(
-        self, front: Connection[Front], credentials: Credentials, account: Account | None, refused: LoginRefused
+        self, front: Connection[Front], credentials: Credentials | None, account: Account | None, refused: LoginRefused
     ) -> None:
         """Tell the mail program; a wrong password costs it a pause, and the third closes the connection."""
+        login = account.name if account else printable(credentials.login) if credentials else None
         self._log.warning(
             "login refused",
-            login=account.name if account else printable(credentials.login),
+            login=login,
             peer=str(self._peer),
             reason=refused.refusal.value,
             fault=refused.fault.value,
@@ -301,20 +304,33 @@ class Session:
             await deferLater(self._services.reactor, WRONG_PASSWORD_DELAY_S * len(self._wrong))
         front.perform(front.dialogue.refuse(refused, final=final))
 
-    def _expire(self, front: Connection[Front]) -> None:
-        front.perform(front.dialogue.expired())
+    @contextmanager
+    def _still_working(self, front: Connection[Front]) -> Iterator[None]:
+        """Every now and then, as long as the mail program waits for its login."""
+        saying = Deferred.fromCoroutine(self._say_still_working(front))
+        saying.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        try:
+            yield
+        finally:
+            saying.cancel()
+
+    async def _say_still_working(self, front: Connection[Front]) -> None:
+        while True:
+            await deferLater(self._services.reactor, STILL_WORKING_S)
+            front.interject(front.dialogue.waiting())
+
+    def _limit_to(self, limit_s: float) -> None:
+        self._limit.reset(limit_s)
+
+    def _expire(self) -> None:
+        if self._front is not None:
+            self._front.perform(self._front.dialogue.expired())
+        else:
+            self._stream.abortConnection()
 
     def _start_front_tls(self, stream: Stream) -> Deferred[None]:
         assert self._door.context is not None
         return stream.start_tls(self._door.context)
-
-
-def _try_later(what: str) -> LoginRefused:
-    return LoginRefused(
-        Refusal.TRY_LATER,
-        f"Not your password: {what}. It is tried again at the next login.",
-        fault=Fault.NETWORK,
-    )
 
 
 def _our_fault() -> LoginRefused:
@@ -323,8 +339,3 @@ def _our_fault() -> LoginRefused:
         "Not your password: mailferry met an error of its own. Its log has the details.",
         fault=Fault.MAILFERRY,
     )
-
-
-def _refused_upstream(protocol: MailProtocol, account: Account, refusal: Refusal, detail: str) -> LoginRefused:
-    explained = explain_exchange(protocol.name, detail).for_(mailbox=account.mailbox, user=account.sign_in)
-    return LoginRefused(refusal, f"{explained.cause} {explained.remedy}", fault=explained.fault, detail=detail)

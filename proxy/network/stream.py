@@ -122,6 +122,11 @@ class Stream(FileDescriptor):
         """
         self._on_readable, self._protocol = on_readable, protocol
 
+    def take_back(self) -> None:
+        """End what `read_with` began before `open`: the stream does not read, and nobody sits on it."""
+        self._on_readable, self._protocol = self._deliver, None
+        self.stopReading()
+
     def recv_into(self, view: memoryview) -> int:
         """Read what is there; 0 at the end of the peer's data.
 

@@ -108,10 +108,13 @@ class Bench:
         peer: str | None = "127.0.0.1",
         authorization_id: bytes = b"",
         verbatim: tuple[bytes, bytes] | None = None,
+        before_hashing: Callable[[], None] | None = None,
     ) -> Deferred[Account]:
         credentials = Credentials(octets(login), octets(password), authorization_id, verbatim)
         address: IPv4Address | IPv6Address | None = None if peer is None else ip_address(peer)
-        return Deferred.fromCoroutine(self.passdb.verify(credentials, protocol=protocol, peer=address))
+        return Deferred.fromCoroutine(
+            self.passdb.verify(credentials, protocol=protocol, peer=address, before_hashing=before_hashing)
+        )
 
     def login(
         self,
@@ -444,6 +447,49 @@ def test_neither_memory_nor_printed_objects_hold_a_secret() -> None:
     bench.login("alice", "wonderland")
     assert "wonderland" not in repr(vars(bench.passdb))
     assert ALICE.passwords[0].hash.rsplit("$", 1)[1] not in repr(refused(bench.login("alice", "wrong")))
+
+
+# Before the hashes
+
+
+@pytest.mark.parametrize("login", ["alice", "nobody", ""])
+def test_who_may_stop_a_login_is_asked_once_and_before_any_hash(login: str) -> None:
+    bench = Bench(*MIXED)
+    hashed_by_then: list[int] = []
+    verbatim = (b"x\\y", b"z")
+    refused(
+        outcome(
+            bench.start(
+                login, "wrong", verbatim=verbatim, before_hashing=lambda: hashed_by_then.append(bench.pool.count)
+            )
+        )
+    )
+    assert hashed_by_then == [0]
+
+
+@pytest.mark.parametrize("login", ["alice", "nobody"])
+def test_a_login_that_is_stopped_costs_no_hash_and_ends_as_the_stop_says(login: str) -> None:
+    bench = Bench(ALICE)
+    stopped = LoginRefused(Refusal.TOO_MANY_ATTEMPTS, "Enough.", fault=Fault.CLIENT)
+
+    def stop() -> None:
+        raise stopped
+
+    assert outcome(bench.start(login, "wonderland", before_hashing=stop)) is stopped
+    assert bench.pool.count == 0
+    assert bench.login("alice", "wonderland") is ALICE
+
+
+def test_a_remembered_login_is_not_stopped() -> None:
+    bench = Bench(ALICE)
+    bench.login("alice", "wonderland")
+
+    def stop() -> None:
+        raise AssertionError("no hash is needed")
+
+    assert outcome(bench.start("alice", "wonderland", before_hashing=stop)) is ALICE
+    with pytest.raises(AssertionError):
+        outcome(bench.start("alice", "Wonderland", before_hashing=stop))
 
 
 # Many at once

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -26,6 +27,7 @@ from proxy.config.settings import (
     Listener,
     ListenerTls,
     Log,
+    Network,
     ProtocolName,
     Upstream,
     UpstreamTls,
@@ -33,8 +35,9 @@ from proxy.config.settings import (
 from proxy.demo.certificates import LocalCertificate
 from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
 from proxy.network.limits import Gate
+from proxy.network.mailboxes import Mailboxes
 from proxy.network.session import Services
-from proxy.network.tls import ClientTls
+from proxy.network.throttle import Throttle
 from tests.accounts.fakes import APP
 from tests.network.turning import Peer, TurningReactor
 
@@ -62,6 +65,9 @@ def listener(
     address: str = "127.0.0.1",
     port: int = 0,
     auth_failures: AuthFailures = AuthFailures.HONEST,
+    allow_from: tuple[Network, ...] = (),
+    proxy_protocol: tuple[Network, ...] = (),
+    implicit_account: str | None = None,
 ) -> Listener:
     return Listener(
         protocol=protocol,
@@ -71,8 +77,10 @@ def listener(
         certificate=None,
         legacy_tls=False,
         require_tls=False,
-        allow_from=(),
+        allow_from=allow_from,
         auth_failures=auth_failures,
+        proxy_protocol=proxy_protocol,
+        implicit_account=implicit_account,
     )
 
 
@@ -82,15 +90,23 @@ class FakePassDb:
     def __init__(self) -> None:
         self.account = ALICE
         self.asked: list[Credentials] = []
+        self.peers: list[IPv4Address | IPv6Address | None] = []
         self.raises: Exception | None = None
 
     async def verify(
-        self, credentials: Credentials, *, protocol: str, peer: IPv4Address | IPv6Address | None
+        self,
+        credentials: Credentials,
+        *,
+        protocol: str,
+        peer: IPv4Address | IPv6Address | None,
+        before_hashing: Callable[[], None] | None = None,
     ) -> Account:
-        assert peer == PEER
         self.asked.append(credentials)
+        self.peers.append(peer)
         if self.raises is not None:
             raise self.raises
+        if before_hashing is not None:
+            before_hashing()
         if (credentials.login, credentials.password) != (LOGIN, PASSWORD):
             raise LoginRefused(Refusal.BAD_CREDENTIALS, "Wrong login or password.", fault=Fault.CLIENT)
         return self.account
@@ -292,11 +308,10 @@ def house(reactor: TurningReactor, mailbox: Mailbox | None = None, *, listeners:
     services = Services(
         config=config,
         passdb=cast("PassDb", passdb),
-        tokens=cast("Tokens", tokens),
+        throttle=Throttle(reactor.seconds),
+        mailboxes=Mailboxes(config, cast("Tokens", tokens), reactor),
         states=cast("AccountStates", states),
         gate=Gate(reactor),
-        client_tls=ClientTls(),
-        learnt={},
         reactor=reactor,
     )
     return House(passdb, tokens, states, services)

@@ -19,6 +19,7 @@ from proxy.protocols import PROTOCOLS
 from proxy.protocols.dialogue import (
     Action,
     Close,
+    ExpireIn,
     Failed,
     Front,
     FrontSettings,
@@ -74,6 +75,9 @@ class Playbook:
         if self.raises is not None:
             raise self.raises
         return actions
+
+    def waiting(self) -> list[Action]:
+        raise NotImplementedError
 
     def accept(self, ready: Ready) -> list[Action]:
         raise NotImplementedError
@@ -441,6 +445,54 @@ def test_cancelling_the_wait_ends_the_connection_at_once(reactor: TurningReactor
     assert outcome[0].check(CancelledError)
     assert stream.fileno() == -1
     assert connection.lost
+
+
+def test_what_is_said_between_settles_nothing(reactor: TurningReactor) -> None:
+    playbook = Playbook()
+    playbook.answers[b"log in\r\n"] = [Login(None)]
+    way = talk(reactor, playbook)
+    way.program.say(b"log in\r\n")
+    reactor.turn_until(lambda: way.outcomes)
+    way.connection.interject([Send(b"* OK Still working\r\n")])
+    way.program.say(b"more\r\n")
+    reactor.settle()
+    assert way.program.take().endswith(b"* OK Still working\r\n")
+    assert playbook.heard == b"log in\r\n"  # it still waits for the session
+    way.program.close()
+    way.connection.abort()
+    way.connection.interject([Send(b"* OK Still working\r\n")])  # to nobody: no harm
+
+
+def test_another_greeting_in_place_of_the_dialogues_own(reactor: TurningReactor) -> None:
+    near, far = socket_pair()
+    stream, program = Stream(near, reactor), Peer(far, reactor)
+    connection: Connection[Front] = Connection(
+        Playbook(),
+        lambda _: Deferred(),
+        implicit_tls=False,
+        greet=lambda: [Send(b"* BYE Not now\r\n"), Close("try_later")],
+    )
+    stream.open(connection)
+    reactor.turn_until(lambda: program.at_eof)
+    assert program.got == b"* BYE Not now\r\n"
+    assert connection.lost
+
+
+def test_a_limit_of_the_dialogue_is_told(reactor: TurningReactor) -> None:
+    near, far = socket_pair()
+    stream, program = Stream(near, reactor), Peer(far, reactor)
+    limits: list[float] = []
+    connection: Connection[Front] = Connection(
+        Playbook(),
+        lambda _: Deferred(),
+        implicit_tls=False,
+        greet=lambda: [ExpireIn(10.0), Send(b"a OK\r\n")],
+        expire_in=limits.append,
+    )
+    stream.open(connection)
+    reactor.turn_until(lambda: program.got == b"a OK\r\n")
+    assert limits == [10.0]
+    connection.abort()
 
 
 def test_a_stream_lost_before_it_is_opened_is_an_outcome(reactor: TurningReactor) -> None:

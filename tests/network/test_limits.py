@@ -211,3 +211,127 @@ def test_each_start_is_forgotten_after_its_own_minute(gate: Gate, clock: Clock) 
     clock.advance(10)
     assert paced(gate, 2).outcome == [None], "the first is forgotten"
     assert paced(gate, 2).refused.refusal is Refusal.BUSY, "the second is not"
+
+
+# --- on hold, while Exchange throttles
+
+
+def test_a_short_hold_is_waited_out(gate: Gate, clock: Clock) -> None:
+    gate.hold("imap alice", QUEUE_LIMIT_S)
+    held, other = Visitor(gate), Visitor(gate, "imap bob")
+    clock.advance(QUEUE_LIMIT_S - 1)
+    assert (held.inside, other.inside) == (False, True)
+    clock.advance(1)
+    assert (held.inside, other.inside) == (True, True)
+    assert not clock.getDelayedCalls()
+
+
+def test_a_long_hold_is_told_at_once(gate: Gate, clock: Clock) -> None:
+    gate.hold("imap alice", 300)
+    clock.advance(60.5)
+    refused = Visitor(gate).refused
+    assert refused.refusal is Refusal.BUSY
+    assert refused.fault is Fault.EXCHANGE
+    assert refused.text == "Not your password: Microsoft throttles this mailbox. It goes on in 240 s."
+    clock.advance(300 - 60.5 - QUEUE_LIMIT_S)
+    waiting = Visitor(gate)
+    assert not waiting.outcome
+    clock.advance(QUEUE_LIMIT_S)
+    assert waiting.inside
+
+
+@pytest.mark.parametrize("holds_s", [(10, 15), (15, 10)])
+def test_the_longest_hold_counts(gate: Gate, clock: Clock, holds_s: tuple[float, float]) -> None:
+    for hold_s in holds_s:
+        gate.hold("imap alice", hold_s)
+    held = Visitor(gate)
+    clock.advance(14)
+    assert not held.inside
+    clock.advance(1)
+    assert held.inside
+
+
+def test_a_hold_that_grows_turns_away_who_would_wait_too_long_in_all(gate: Gate, clock: Clock) -> None:
+    gate.hold("imap alice", QUEUE_LIMIT_S)
+    visitor = Visitor(gate)
+    clock.advance(1)
+    gate.hold("imap alice", QUEUE_LIMIT_S)
+    clock.advance(QUEUE_LIMIT_S - 1)
+    assert visitor.refused.text.endswith("It goes on in 1 s.")
+
+
+def test_who_is_inside_stays_and_keeps_no_place_for_who_is_held(gate: Gate, clock: Clock) -> None:
+    inside = Visitor(gate)
+    gate.hold("imap alice", 10)
+    held = Visitor(gate)
+    assert inside.inside
+    inside.leave()
+    assert not held.inside
+    assert not gate._places
+    clock.advance(10)
+    assert held.inside
+
+
+def test_who_waits_for_a_place_does_not_begin_during_a_hold(gate: Gate, clock: Clock) -> None:
+    """The session that heard of it ends, most often, and its place would be the next one's."""
+    first, *others = (Visitor(gate, limit=1) for _ in range(3))
+    gate.hold("imap alice", 10)
+    first.leave()
+    assert not any(visitor.inside or visitor.outcome for visitor in others)
+    clock.advance(10)
+    assert [visitor.inside for visitor in others] == [True, False]
+    others[0].leave()
+    assert others[1].inside
+
+
+def test_who_waits_for_a_place_is_told_of_a_long_hold(gate: Gate) -> None:
+    inside, waiting = Visitor(gate), Visitor(gate)
+    gate.hold("imap alice", 300)
+    assert "throttles" in waiting.refused.text
+    assert inside.inside
+
+
+def test_a_hold_of_no_time_holds_nobody(gate: Gate) -> None:
+    first, second, third = (Visitor(gate) for _ in range(3))
+    gate.hold("imap alice", 0)
+    assert not second.outcome
+    first.leave()
+    assert (second.inside, third.inside) == (True, False)
+
+
+def test_who_is_cancelled_on_hold_takes_no_place(gate: Gate, clock: Clock) -> None:
+    gate.hold("imap alice", 10)
+    visitor = Visitor(gate)
+    visitor.visit.cancel()
+    assert isinstance(visitor.outcome[0], Failure)
+    assert visitor.outcome[0].check(CancelledError)
+    assert not clock.getDelayedCalls()
+    clock.advance(10)
+    assert Visitor(gate).inside
+
+
+def test_who_is_turned_away_by_a_hold_is_not_counted_in_the_minute(gate: Gate, clock: Clock) -> None:
+    gate.hold("smtp alice", 30)
+    assert all("throttles" in paced(gate).refused.text for _ in range(9))
+    clock.advance(30)
+    assert all(paced(gate).outcome == [None] for _ in range(3))
+
+
+def test_a_hold_that_begins_while_the_minute_is_awaited_counts_too(gate: Gate, clock: Clock) -> None:
+    for _ in range(3):
+        paced(gate)
+    clock.advance(PACE_S - 10)
+    waiting = paced(gate)
+    gate.hold("smtp alice", 15)
+    clock.advance(10)
+    assert not waiting.outcome
+    clock.advance(5)
+    assert waiting.outcome == [None]
+
+
+def test_holds_that_are_over_are_forgotten(gate: Gate, clock: Clock) -> None:
+    for name in ("alice", "bob"):
+        gate.hold(f"imap {name}", 10)
+    clock.advance(10)
+    gate.hold("imap carol", 10)
+    assert list(gate._holds) == ["imap carol"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from proxy.demo.certificates import LocalCertificate
-from proxy.network.relay import BUFFER_OCTETS, HALF_CLOSED_LIMIT_S, Relay, Relayed
+from proxy.network.relay import BUFFER_OCTETS, HALF_CLOSED_LIMIT_S, NOTICED_OCTETS, Relay, Relayed
 from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, READ_OCTETS
+from proxy.protocols.overheard import last_words, overhear_imap
 from tests.network.legs import FRONT_TLS, PLAIN, TLS_MODES, UPSTREAM_TLS, Leg, Mode, leg
 from tests.network.turning import Peer, TurningReactor, turning_reactor, watch
 
@@ -39,6 +41,8 @@ class Relaying:
     relay: Relay
     done: Deferred[Relayed]
     outcome: list[Relayed | Failure]
+    heard: list[bytes] = field(default_factory=list)
+    """The pieces that were overheard."""
 
     @property
     def program(self) -> Peer:
@@ -73,11 +77,19 @@ def join(
     *,
     to_upstream: bytes = b"",
     to_client: bytes = b"",
-    idle_limit_s: float = IDLE_LIMIT_S,
+    overhear: Callable[[bytes], None] | None = None,
 ) -> Relaying:
-    relay = Relay(client.stream, upstream.stream, idle_limit_s=idle_limit_s, clock=reactor)
+    heard: list[bytes] = []
+    relay = Relay(
+        client.stream,
+        upstream.stream,
+        idle_limit_s=IDLE_LIMIT_S,
+        clock=reactor,
+        overhear=overhear or heard.append,
+        last_words=last_words,
+    )
     done = relay.run(to_upstream=to_upstream, to_client=to_client)
-    return Relaying(client, upstream, relay, done, watch(done))
+    return Relaying(client, upstream, relay, done, watch(done), heard)
 
 
 def relaying(
@@ -439,6 +451,215 @@ def test_an_upstream_that_leaves_while_the_program_speaks_has_its_last_words_del
     reactor.turn_until(lambda: way.program.at_eof)
     assert way.program.got == b"* BYE Session closed\r\n"
     assert way.program.lost is None
+
+
+# --- what is overheard
+
+THROTTLED = (
+    b"a5 BAD Request is throttled. Suggested Backoff Time: 89117 milliseconds\r\n* BYE Connection closed. 14\r\n"
+)
+
+
+def say(reactor: TurningReactor, speaker: Peer, *pieces: bytes) -> None:
+    """Each in a turn of its own, or several."""
+    for piece in pieces:
+        speaker.say(piece)
+        reactor.settle()
+
+
+@every_pair
+def test_a_short_turn_of_upstreams_is_told_and_passed_on_unaltered(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = relaying(reactor, certificate, modes)
+    say(reactor, way.program, b"a5 NOOP\r\n")
+    say(reactor, way.server, THROTTLED, b"* 1 EXISTS\r\n")
+    assert way.program.got == THROTTLED + b"* 1 EXISTS\r\n"
+    assert way.heard == [THROTTLED, b"* 1 EXISTS\r\n"]
+
+
+def test_it_is_passed_on_before_it_is_told(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    client, upstream = legs(reactor, certificate, (PLAIN, PLAIN))
+    seen: list[bytes] = []
+    way = join(
+        reactor,
+        client,
+        upstream,
+        overhear=lambda piece: seen.append(client.peer.socket.recv(len(piece), socket.MSG_PEEK)),
+    )
+    say(reactor, way.server, THROTTLED)
+    assert seen == [THROTTLED]
+
+
+def test_only_a_short_turn_is_told(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = relaying(reactor, certificate)
+    short = octets(NOTICED_OCTETS)
+    say(reactor, way.server, short, short + b"x")
+    assert way.heard == [short]
+    assert way.program.got == short * 2 + b"x"
+
+
+def test_what_comes_behind_a_long_turn_is_not_told_until_the_program_speaks(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    """It may be the rest of a mail, whose writer chose the words and where they stand."""
+    way = relaying(reactor, certificate)
+    say(reactor, way.program, b"a4 FETCH 1 BODY[]\r\n")
+    mail = octets(100_000)
+    say(reactor, way.server, mail, THROTTLED, THROTTLED)
+    assert not way.heard
+    say(reactor, way.program, b"a5 NOOP\r\n")
+    say(reactor, way.server, THROTTLED)
+    assert way.heard == [THROTTLED]
+    assert way.program.got == mail + 3 * THROTTLED
+
+
+def test_the_reply_to_a_long_message_of_the_programs_is_told(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = relaying(reactor, certificate)
+    say(reactor, way.server, octets(100_000))
+    say(reactor, way.program, octets(100_000, 2))
+    say(reactor, way.server, THROTTLED)
+    assert way.heard == [THROTTLED]
+
+
+@pytest.mark.parametrize("before", [b"and it said:\r\n", b"* 1 FETCH (BODY[] {200}\r\n"])
+def test_a_turn_is_told_whole_so_that_text_of_a_mail_is_not_overheard(
+    reactor: TurningReactor, certificate: LocalCertificate, before: bytes
+) -> None:
+    way = relaying(reactor, certificate)
+    say(reactor, way.server, before + THROTTLED, THROTTLED + b")\r\na5 OK FETCH completed.\r\n")
+    assert len(way.heard) == 2
+    assert not any(map(overhear_imap, way.heard))
+
+
+def test_what_was_read_behind_the_login_is_told(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = join(reactor, *legs(reactor, certificate, (PLAIN, PLAIN)), to_client=THROTTLED)
+    assert way.heard == [THROTTLED]
+    later = join(reactor, *legs(reactor, certificate, (PLAIN, PLAIN)), to_client=octets(NOTICED_OCTETS + 1))
+    nothing = join(reactor, *legs(reactor, certificate, (PLAIN, PLAIN)))
+    assert not later.heard
+    assert not nothing.heard
+
+
+def test_a_listener_that_fails_is_logged_and_the_session_goes_on(
+    reactor: TurningReactor, certificate: LocalCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    way = join(reactor, *legs(reactor, certificate, (PLAIN, UPSTREAM_TLS)), overhear=fail)
+    say(reactor, way.server, THROTTLED, THROTTLED)
+    assert way.program.got == THROTTLED * 2
+    assert not way.outcome
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError] * 2
+
+
+# --- the last words for an upstream that is gone
+
+GOODBYE = last_words(b"a5 IDLE\r\n", b"+ idling\r\n")
+
+
+def idling(reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]) -> Relaying:
+    """Both have said their word, and the program has read it."""
+    way = relaying(reactor, certificate, modes, buffer_octets=None)
+    say(reactor, way.program, b"a5 IDLE\r\n")
+    say(reactor, way.server, b"+ idling\r\n")
+    assert way.program.take() == b"+ idling\r\n"
+    return way
+
+
+@pytest.mark.parametrize("leaves", [Peer.close_write, Peer.close, Peer.reset], ids=["end", "close", "reset"])
+@every_pair
+def test_an_idle_program_reads_a_goodbye_for_an_upstream_that_is_gone(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode], leaves: Callable[[Peer], None]
+) -> None:
+    way = idling(reactor, certificate, modes)
+    leaves(way.server)
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert GOODBYE.startswith(b"* BYE ")
+    assert way.program.got == GOODBYE
+    assert not way.program.truncated
+    way.program.close()
+    reactor.pass_time(LINGER_S)
+    assert way.relayed.octets_down == len(b"+ idling\r\n"), "only upstream's own are counted"
+    assert way.relayed.reason in ("upstream closed", "upstream lost")
+
+
+@every_pair
+def test_upstreams_own_goodbye_stands_alone(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = idling(reactor, certificate, modes)
+    way.server.say(b"* BYE Connection is closed. 13\r\n")
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"* BYE Connection is closed. 13\r\n"
+
+
+@pytest.mark.parametrize(
+    "began",
+    [
+        b"* 1 FETCH (BODY[] {90000}\r\n",
+        b"* 1 FETCH (BODY[] {90000}\r\n" + b"text " * 1000,
+        b"* 1 FETCH (BODY[] {90000}\r\n" + b"* text\r\n" * 1000,
+    ],
+    ids=["announced", "text", "lines"],
+)
+def test_nothing_is_added_in_the_middle_of_a_message(
+    reactor: TurningReactor, certificate: LocalCertificate, began: bytes
+) -> None:
+    way = relaying(reactor, certificate)
+    say(reactor, way.program, b"a4 FETCH 1 BODY[]\r\n", b"a5 IDLE\r\n")
+    say(reactor, way.server, b"* 9 EXISTS\r\n", began)
+    if len(began) > NOTICED_OCTETS:
+        say(reactor, way.server, b"* a short rest\r\n")
+    way.server.close()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got.startswith(b"* 9 EXISTS\r\n" + began)
+    assert GOODBYE not in way.program.got
+
+
+def test_nothing_is_added_when_the_program_has_closed_its_side(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = idling(reactor, certificate, (PLAIN, UPSTREAM_TLS))
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b""
+
+
+def test_nothing_is_added_when_the_relay_is_closing_already(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = idling(reactor, certificate, (PLAIN, PLAIN))
+    way.relay.close("stopping")
+    way.server.reset()
+    reactor.pass_time(LINGER_S)
+    assert way.program.got == b""
+    assert way.relayed.reason == "stopping"
+
+
+@pytest.mark.parametrize("then", [b"DONE\r\n", octets(NOTICED_OCTETS + 1)], ids=["done", "long"])
+def test_nothing_is_added_where_the_program_does_not_idle(
+    reactor: TurningReactor, certificate: LocalCertificate, then: bytes
+) -> None:
+    way = idling(reactor, certificate, (PLAIN, PLAIN))
+    say(reactor, way.program, then)
+    way.server.reset()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b""
+
+
+def test_words_behind_the_login_count_for_the_goodbye(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    client, upstream = legs(reactor, certificate, (PLAIN, PLAIN))
+    way = join(reactor, client, upstream, to_upstream=b"b IDLE\r\n", to_client=b"* 1 EXISTS\r\n")
+    way.server.close_write()
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"* 1 EXISTS\r\n" + GOODBYE
 
 
 # --- limits

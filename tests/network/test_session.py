@@ -6,6 +6,8 @@ import base64
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -16,17 +18,20 @@ from proxy.demo.certificates import LocalCertificate
 from proxy.log import Log
 from proxy.login import Fault, LoginRefused, Refusal
 from proxy.network.limits import QUEUE_LIMIT_S
+from proxy.network.mailboxes import OPENING_LIMIT_S, REFUSED_PAUSES_S, UNHEARD_PAUSES_S
+from proxy.network.outages import KNOWN_AFTER_S, PROBE_EVERY_S
 from proxy.network.session import (
     AUTO_TLS_WAIT_S,
     LOGIN_LIMIT_S,
     MAX_AUTO_TLS_WAIT_S,
     MAX_WRONG_ATTEMPTS,
-    UPSTREAM_LIMIT_S,
+    STILL_WORKING_S,
     WRONG_PASSWORD_DELAY_S,
     Door,
     Session,
 )
 from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, Stream
+from proxy.network.throttle import MAX_WRONG_PER_ADDRESS, WRONG_WINDOW_S
 from proxy.protocols import PROTOCOLS
 from tests.network.house import ALICE, LOGIN, PASSWORD, PEER, TOKEN, House, Mailbox, house, listener, with_connections
 from tests.network.turning import Peer, TurningReactor, socket_pair, watch
@@ -59,10 +64,11 @@ def door(
     certificate: LocalCertificate,
     protocol: ProtocolName = "imap",
     tls: ListenerTls = ListenerTls.OFF,
-    failures: AuthFailures = AuthFailures.HONEST,
+    **keys: Any,
 ) -> Door:
+    """`keys` are the listener's."""
     context = None if tls is ListenerTls.OFF else certificate.server_context()
-    return Door(listener(protocol, tls, auth_failures=failures), PROTOCOLS[protocol], context)
+    return Door(listener(protocol, tls, **keys), PROTOCOLS[protocol], context)
 
 
 def begin(reactor: TurningReactor, home: House, through: Door) -> Going:
@@ -82,6 +88,16 @@ def greeted(reactor: TurningReactor, home: House, through: Door) -> Going:
 def hear(reactor: TurningReactor, going: Going, ending: bytes = b"\r\n") -> bytes:
     reactor.turn_until(lambda: going.program.got.endswith(ending), waiting_for=repr(ending))
     return going.program.take()
+
+
+def answer(reactor: TurningReactor, going: Going) -> bytes:
+    """The tagged one, without what is said untagged before it."""
+
+    def tagged() -> list[bytes]:
+        return [line for line in bytes(going.program.got).splitlines(keepends=True) if line.startswith(b"a ")]
+
+    reactor.turn_until(lambda: tagged() and tagged()[-1].endswith(b"\n"), waiting_for="a tagged answer")
+    return tagged()[-1]
 
 
 @pytest.fixture
@@ -280,7 +296,23 @@ def test_authenticated_but_not_connected_is_no_success(
     mailbox.verdict = b"%BAD User is authenticated but not connected."
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
-    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+    reactor.pass_time(REFUSED_PAUSES_S[0])
+    assert b"a NO [UNAVAILABLE] " in hear(reactor, going)
+    assert len(mailbox.visits) == 2  # Exchange counts connections: once more, and no oftener
+    assert home.states.told == ["alice try_later"]
+
+
+def test_authenticated_but_not_connected_may_pass(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    mailbox.verdict = b"%BAD User is authenticated but not connected."
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.lines)
+    mailbox.verdict = b""
+    reactor.pass_time(REFUSED_PAUSES_S[0])
+    assert hear(reactor, going).startswith(b"a OK ")
+    assert [fresh for _, fresh in home.tokens.asked] == [False, False]
 
 
 # --- upstream in trouble
@@ -292,8 +324,10 @@ def test_an_upstream_that_does_not_answer_is_given_up_in_time(
     mailbox.silent = True
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
-    reactor.pass_time(UPSTREAM_LIMIT_S - 0.1)
+    reactor.pass_time(STILL_WORKING_S - 0.1)
     assert not going.program.got
+    reactor.pass_time(OPENING_LIMIT_S - STILL_WORKING_S)
+    assert going.program.take() == 2 * b"* OK Still working\r\n"
     reactor.pass_time(0.1)
     answer = hear(reactor, going)
     assert answer.startswith(b"a NO [UNAVAILABLE] Not your password: localhost did not answer within 25 seconds")
@@ -308,8 +342,8 @@ def test_a_sign_in_service_that_does_not_answer_is_given_up_in_time(
     home.tokens.holds = True
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
-    reactor.pass_time(UPSTREAM_LIMIT_S)
-    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+    reactor.pass_time(OPENING_LIMIT_S)
+    assert b"\r\na NO [UNAVAILABLE] " in hear(reactor, going)
     assert home.tokens.cancelled == 1
 
 
@@ -317,8 +351,71 @@ def test_no_connection_is_told(reactor: TurningReactor, certificate: LocalCertif
     home = house(reactor)
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
+    reactor.pass_time(sum(UNHEARD_PAUSES_S))
     answer = hear(reactor, going)
-    assert answer.startswith(b"a NO [UNAVAILABLE] Not your password: no connection to nowhere.example:993: ")
+    assert b"a NO [UNAVAILABLE] Not your password: no connection to nowhere.example:993: " in answer
+    assert len(reactor.resolver.asked) >= 1 + len(UNHEARD_PAUSES_S)
+
+
+def test_an_upstream_that_comes_back_in_time_was_never_missed(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS 3.1: before a network error is told, wait and try again."""
+    reactor.resolver.addresses.clear()
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.pass_time(UNHEARD_PAUSES_S[0] - 0.1)
+    reactor.resolver.addresses["localhost"] = ("127.0.0.1",)
+    reactor.pass_time(0.1)
+    assert hear(reactor, going).startswith(b"a OK ")
+    assert home.states.told == ["alice succeeded"]
+
+
+def test_a_sign_in_service_that_comes_back_in_time_was_never_missed(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    home.tokens.refuses = LoginRefused(Refusal.TRY_LATER, "No answer.", fault=Fault.MICROSOFT_SIGN_IN)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    reactor.settle()
+    home.tokens.refuses = None
+    reactor.pass_time(UNHEARD_PAUSES_S[0])
+    assert hear(reactor, going).startswith(b"a OK ")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "greeting"),
+    [("imap", b"* BYE Not your"), ("pop3", b"-ERR [SYS/TEMP] Not your"), ("smtp", b"421 4.3.2 Not your")],
+)
+def test_a_known_outage_is_told_in_place_of_the_greeting(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, protocol: ProtocolName, greeting: bytes
+) -> None:
+    """CLIENTS decision 3: nobody has offered a password yet that could be taken for wrong."""
+    home = house(reactor, mailbox)
+    reactor.resolver.addresses.clear()
+    home.services.mailboxes.outages.failed(mailbox.upstream, "localhost:993: no route")
+    reactor.pass_time(KNOWN_AFTER_S)
+    going = begin(reactor, home, door(certificate, protocol))
+    assert hear(reactor, going).startswith(greeting)
+    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    reactor.resolver.addresses["localhost"] = ("127.0.0.1",)
+    reactor.pass_time(PROBE_EVERY_S)
+    hear(reactor, begin(reactor, home, door(certificate, protocol)), b"ready\r\n")
+
+
+def test_a_slow_login_is_told_that_it_goes_on(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """What was said behind the login waits all the same, and in order."""
+    home.tokens.holds = True
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN + b"b SELECT INBOX\r\n")
+    reactor.pass_time(STILL_WORKING_S)
+    assert hear(reactor, going) == b"* OK Still working\r\n"
+    home.tokens.go_on()
+    assert b"a OK " in hear(reactor, going, b"b OK done\r\n")
+    reactor.pass_time(STILL_WORKING_S)
+    assert not going.program.got
 
 
 def test_a_certificate_that_does_not_fit_is_told(
@@ -336,12 +433,16 @@ def test_a_certificate_that_does_not_fit_is_told(
 def test_an_upstream_that_hangs_up_is_told(
     reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
 ) -> None:
-    mailbox.holds_verdict = True
+    mailbox.silent = True
     going = greeted(reactor, home, door(certificate))
     going.program.say(IMAP_LOGIN)
-    reactor.turn_until(lambda: mailbox.visits and mailbox.visit.lines)
-    mailbox.visit.peer.close()
-    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] Not your password: the connection to localhost failed")
+    for pause_s in (0.0, *UNHEARD_PAUSES_S):
+        reactor.pass_time(pause_s)
+        mailbox.visit.peer.close()
+    assert answer(reactor, going).startswith(
+        b"a NO [UNAVAILABLE] Not your password: the connection to localhost failed"
+    )
+    assert len(mailbox.visits) == 1 + len(UNHEARD_PAUSES_S)
 
 
 # --- wrong passwords
@@ -428,13 +529,9 @@ def test_a_login_beyond_the_accounts_share_waits_for_a_place(
     first.program.close_write()
     reactor.turn_until(lambda: mailbox.visit.peer.at_eof)
     mailbox.visit.peer.close_write()
-    assert hear(reactor, second).startswith(b"a OK ")
-    assert hear_busy(reactor, third).startswith(b"a NO [UNAVAILABLE] Too many sessions")
-
-
-def hear_busy(reactor: TurningReactor, going: Going) -> bytes:
+    assert answer(reactor, second).startswith(b"a OK ")
     reactor.pass_time(1)
-    return hear(reactor, going)
+    assert answer(reactor, third).startswith(b"a NO [UNAVAILABLE] Too many sessions")
 
 
 def test_the_time_for_logging_in_is_bounded(
@@ -556,7 +653,7 @@ def test_a_deferred_failure_says_yes_and_succeeds_at_mail(
     mailbox = Mailbox(reactor, certificate, "smtp")
     home = house(reactor, mailbox)
     home.tokens.refuses = SIGN_IN
-    going = greeted(reactor, home, door(certificate, "smtp", failures=AuthFailures.DEFERRED))
+    going = greeted(reactor, home, door(certificate, "smtp", auth_failures=AuthFailures.DEFERRED))
     going.program.say(b"EHLO x\r\n")
     hear(reactor, going)
     going.program.say(b"AUTH PLAIN " + PLAIN + b"\r\n")
@@ -573,7 +670,7 @@ def test_a_deferred_failure_says_yes_and_succeeds_at_mail(
 def test_a_wrong_password_is_never_deferred(
     reactor: TurningReactor, certificate: LocalCertificate, home: House
 ) -> None:
-    going = greeted(reactor, home, door(certificate, "smtp", failures=AuthFailures.DEFERRED))
+    going = greeted(reactor, home, door(certificate, "smtp", auth_failures=AuthFailures.DEFERRED))
     going.program.say(b"EHLO x\r\nAUTH PLAIN " + base64.b64encode(b"\0alice\0wrong-1") + b"\r\n")
     reactor.pass_time(WRONG_PASSWORD_DELAY_S)
     reactor.turn_until(lambda: b"535 5.7.8 " in going.program.got)
@@ -587,8 +684,7 @@ def test_an_upstream_that_offers_less_than_was_announced_ends_the_session(
     mailbox.extensions = b"250-PIPELINING\r\n250-8BITMIME\r\n"
     home = house(reactor, mailbox)
     through = door(certificate, "smtp")
-    through.upstream = mailbox.upstream
-    home.services.learnt[mailbox.upstream] = ("PIPELINING", "8BITMIME", "CHUNKING")
+    home.services.mailboxes.announced[mailbox.upstream] = ("PIPELINING", "8BITMIME", "CHUNKING")
     going = greeted(reactor, home, through)
     going.program.say(SMTP_LOGIN)
     reactor.turn_until(lambda: going.over and going.program.at_eof)
@@ -654,7 +750,7 @@ def test_stopping_in_the_middle_of_a_login(
     reactor.settle()
     assert going.program.got.startswith(b"* BYE")
     assert going.program.at_eof
-    reactor.pass_time(UPSTREAM_LIMIT_S + LINGER_S)
+    reactor.pass_time(OPENING_LIMIT_S + LINGER_S)
     assert going.over
     assert b"OK" not in going.program.got
     assert all(visit.peer.at_eof for visit in mailbox.visits[stage == "queue" :])
@@ -729,11 +825,10 @@ def test_upstreams_list_is_learnt_and_promised_from_then_on(
     reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
 ) -> None:
     through = door(certificate)
-    through.upstream = mailbox.upstream
     going = greeted(reactor, home, through)
     going.program.say(IMAP_LOGIN)
     hear(reactor, going)
-    assert home.services.learnt == {mailbox.upstream: ("IMAP4rev1", "IDLE", "MOVE")}
+    assert home.services.mailboxes.announced == {mailbox.upstream: ("IMAP4rev1", "IDLE", "MOVE")}
     later = begin(reactor, home, through)
     assert b"IDLE MOVE" in hear(reactor, later).replace(b"]", b" ")
 
@@ -750,3 +845,184 @@ def test_a_second_login_resumes_the_first_ones_tls_session(
         assert tls is not None
         reused.append(tls.session_reused)
     assert reused == [False, True]
+
+
+# --- who may come in, and for whom
+
+
+def test_case_57_a_device_without_login_sends_as_the_listeners_account(
+    reactor: TurningReactor, certificate: LocalCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailbox = Mailbox(reactor, certificate, "smtp")
+    home = house(reactor, mailbox)
+    through = door(certificate, "smtp", allow_from=(ip_network("127.0.0.0/8"),), implicit_account="ALICE")
+    going = greeted(reactor, home, through)
+    going.program.say(b"HELO scanner\r\nMAIL FROM:<a@b.example>\r\n")
+    assert hear(reactor, going, b"Sender OK\r\n").endswith(b"250 2.1.0 Sender OK\r\n")
+    assert mailbox.visit.after_login() == b"MAIL FROM:<a@b.example>\r\n"
+    assert not home.passdb.asked
+    [line] = logged(caplog, "no login asked of this device")
+    assert line["login"] == "alice"
+
+
+def test_case_57_who_is_not_allowed_is_told_so_before_anything_else(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    through = door(certificate, "smtp", allow_from=(ip_network("192.0.2.0/24"),), implicit_account="alice")
+    going = begin(reactor, home, through)
+    going.program.say(b"MAIL FROM:<a@b.example>\r\n")
+    reactor.turn_until(lambda: going.over and going.program.at_eof)
+    assert going.program.got.startswith(b"421 4.3.2 Connections from 127.0.0.1 are not allowed here")
+    assert going.program.got.count(b"\r\n") == 1
+
+
+def test_an_implicit_account_that_is_gone_is_our_fault(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate, "smtp", implicit_account="bob"))
+    going.program.say(b"HELO scanner\r\nMAIL FROM:<a@b.example>\r\n")
+    assert b"451 4.3.5 mailferry's configuration names bob" in hear(reactor, going, b"account.\r\n")
+
+
+def test_whom_a_balancer_brings_is_who_is_asked_about(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    through = door(certificate, proxy_protocol=(ip_network("127.0.0.1"),), allow_from=(ip_network("192.0.2.0/24"),))
+    going = begin(reactor, home, through)
+    going.program.say(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 143\r\n" + IMAP_LOGIN)
+    assert b"a OK " in hear(reactor, going, b"completed.\r\n")
+    assert home.passdb.peers == [ip_address("192.0.2.7")]
+    assert logged(caplog, "login accepted")[0]["peer"] == "192.0.2.7"
+    stranger = begin(reactor, home, through)
+    stranger.program.say(b"PROXY TCP4 203.0.113.1 198.51.100.1 40000 143\r\n")
+    assert hear(reactor, stranger).startswith(b"* BYE Connections from 203.0.113.1 ")
+
+
+def test_a_balancer_that_says_nothing_is_left(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    through = door(certificate, tls=ListenerTls.AUTO, proxy_protocol=(ip_network("127.0.0.1"),))
+    going = begin(reactor, home, through)
+    going.program.say(b"a LOGIN alice x\r\n")
+    reactor.turn_until(lambda: going.over and (going.program.at_eof or going.program.lost))
+    assert not going.program.got
+    assert not home.passdb.asked
+    assert logged(caplog, "connection refused")
+
+
+def test_a_tls_program_behind_a_balancer(reactor: TurningReactor, certificate: LocalCertificate, home: House) -> None:
+    through = door(certificate, tls=ListenerTls.AUTO, proxy_protocol=(ip_network("127.0.0.1"),))
+    going = begin(reactor, home, through)
+    going.program.say_raw(b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 993\r\n")
+    going.program.start_tls(certificate.client_context(), server_side=False, server_hostname="localhost")
+    assert hear(reactor, going).startswith(b"* OK ")
+
+
+# --- deferred failures of IMAP and POP3
+
+
+def test_a_deferred_imap_login_says_yes_then_no_then_goodbye(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    home.tokens.refuses = SIGN_IN
+    going = greeted(reactor, home, door(certificate, auth_failures=AuthFailures.DEFERRED))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a OK ")
+    going.program.say(b'b LIST "" *\r\n')
+    assert hear(reactor, going).startswith(b"b NO [UNAVAILABLE] Nobody has signed in")
+    assert home.states.told == ["alice sign_in_needed"]
+    reactor.pass_time(9.9)
+    assert not going.program.at_eof
+    reactor.pass_time(0.1)
+    assert hear(reactor, going).startswith(b"* BYE Nobody has signed in")
+    assert going.over
+
+
+# --- Exchange throttles
+
+
+def test_throttling_in_the_stream_holds_new_logins_of_that_mailbox_back(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    mailbox: Mailbox,
+    home: House,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    said = b"b BAD Request is throttled. Suggested Backoff Time: 15000 milliseconds\r\n"
+    mailbox.visit.peer.say(said)
+    assert hear(reactor, going) == said
+    assert home.states.told == ["alice succeeded", "alice busy"]
+    [line] = logged(caplog, "upstream said")
+    assert line["back_off_s"] == 15.0
+    other = greeted(reactor, home, door(certificate))
+    other.program.say(IMAP_LOGIN)
+    reactor.pass_time(14.9)
+    assert len(mailbox.visits) == 1
+    reactor.pass_time(0.1)
+    assert b"a OK " in hear(reactor, other, b"completed.\r\n")
+
+
+def test_throttling_at_the_login_holds_the_next_one_back(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    mailbox.verdict = b"%NO Request is throttled. Suggested Backoff Time: 300000 milliseconds"
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
+    assert len(mailbox.visits) == 1
+
+
+def test_the_end_of_a_token_is_passed_on_at_once(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """FACTS 3.3: Exchange ends the session; the program must come again."""
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    mailbox.visit.peer.say(b"* BYE Session invalidated - AccessTokenExpired\r\n")
+    mailbox.visit.peer.close_write()
+    reactor.turn_until(lambda: going.program.at_eof)
+    assert going.program.got == b"* BYE Session invalidated - AccessTokenExpired\r\n"
+
+
+def test_an_idle_program_whose_upstream_is_lost_is_told(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    """CLIENTS 4: some Outlooks stop fetching otherwise."""
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    going.program.say(b"b IDLE\r\n")
+    hear(reactor, going)
+    mailbox.visit.peer.say(b"* 7 EXISTS\r\n")
+    hear(reactor, going)
+    mailbox.visit.peer.reset()
+    reactor.turn_until(lambda: going.program.at_eof)
+    assert going.program.got.startswith(b"* BYE ")
+
+
+# --- wrong passwords, over all connections
+
+
+def test_case_66_too_many_wrong_passwords_from_one_address_are_not_looked_at_any_more(
+    reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
+) -> None:
+    for number in range(MAX_WRONG_PER_ADDRESS):
+        going = greeted(reactor, home, door(certificate))
+        going.program.say(b"a LOGIN user-%d wrong-%d\r\n" % (number, number))
+        reactor.pass_time(WRONG_PASSWORD_DELAY_S)
+        assert b"a NO [AUTHENTICATIONFAILED] " in going.program.got
+        going.program.close()
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"* BYE Too many wrong passwords")
+    assert not mailbox.visits
+    reactor.pass_time(WRONG_WINDOW_S)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going).startswith(b"a OK ")

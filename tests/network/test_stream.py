@@ -162,6 +162,38 @@ def test_a_stream_that_is_aborted_while_it_is_looked_at_is_lost_at_open(reactor:
     assert len(recorder.lost) == 1
 
 
+def test_who_reads_before_the_protocol_gives_the_stream_back_as_it_was(reactor: TurningReactor) -> None:
+    near, far = socket_pair()
+    stream, peer, recorder, first = Stream(near, reactor), Peer(far, reactor), Recorder(), Recorder()
+    taken = bytearray(2)
+
+    def take() -> None:
+        assert stream.recv_into(memoryview(taken)) == 2
+        stream.take_back()
+
+    stream.read_with(take, first)
+    stream.startReading()
+    peer.say(b"abcd")
+    reactor.turn_until(lambda: any(taken))
+    assert not reactor.getReaders()
+    stream.open(recorder)
+    reactor.turn_until(lambda: recorder.got)
+    assert (bytes(taken), bytes(recorder.got)) == (b"ab", b"cd")
+    stream.abortConnection()
+    assert (len(recorder.lost), len(first.lost)) == (1, 0)
+
+
+def test_a_stream_that_was_given_back_has_nobody_to_tell_that_it_is_lost(reactor: TurningReactor) -> None:
+    near, far = socket_pair()
+    stream, first = Stream(near, reactor), Recorder()
+    Peer(far, reactor)
+    stream.read_with(lambda: None, first)
+    stream.startReading()
+    stream.take_back()
+    stream.abortConnection()
+    assert not first.lost
+
+
 # --- starting TLS
 
 
