@@ -25,12 +25,13 @@ from pathlib import Path
 from proxy.demo.certificates import LocalCertificate, local_certificate
 from proxy.demo.identity import IdentityProvider
 
-from . import client, mailbox, peers, report
+from . import client, mailbox, peers, report, siege
 from .client import MIB, Door
 
 BENCH = Path(__file__).resolve().parent
 MBSYNC = "mbsync"
-PEERS: tuple[type[peers.Peer], ...] = (peers.Direct, peers.Dovecot, peers.Emailproxy, peers.Mailferry)
+PROXIES: tuple[type[peers.Peer], ...] = (peers.Dovecot, peers.Emailproxy, peers.Mailferry)
+PEERS: tuple[type[peers.Peer], ...] = (peers.Direct, *PROXIES)
 SETTLE_S = 0.3  # a door that closed sessions gets its CPU counted before the next one starts
 
 
@@ -50,12 +51,13 @@ class Scale:
     stall_s: int
     close_octets: int
     messages: int
+    refusals: int
     restarts: bool
     """Memory is measured on fresh processes, and goals mean something."""
 
 
-FULL = Scale(3, 512 * MIB, 2_000, 300, 5.0, 200, 2_000, 5_000, 10, 64 * MIB, 5_000, True)
-QUICK = Scale(1, 32 * MIB, 200, 30, 1.0, 5, 50, 100, 1, 8 * MIB, 200, False)
+FULL = Scale(3, 512 * MIB, 2_000, 300, 5.0, 200, 2_000, 5_000, 10, 64 * MIB, 5_000, 100, True)
+QUICK = Scale(1, 32 * MIB, 200, 30, 1.0, 5, 50, 100, 1, 8 * MIB, 200, 10, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ class Row:
     """Measured through mailferry's TLS doors too."""
     fresh: bool = False
     """About memory: each peer starts anew for it, and once is enough."""
-    direct: bool = True
-    """Means something without a proxy."""
+    of: Sequence[type[peers.Peer]] = PEERS
+    """Whom it means something for."""
 
 
 def _transfer(sessions: int, upload: bool) -> Row:
@@ -100,16 +102,23 @@ ROWS = {
             door, peer.cpu_s, peer.rss, octets=512 * MIB, for_s=scale.stall_s
         ),
         fresh=True,
-        direct=False,
+        of=PROXIES,
     ),
     "stall-upload": Row(
         lambda peer, door, scale: client.stalled_upload(
             door, peer.cpu_s, peer.rss, octets=256 * MIB, for_s=scale.stall_s
         ),
         fresh=True,
-        direct=False,
+        of=PROXIES,
     ),
-    "idle": Row(_idle, fresh=True, direct=False),
+    "idle": Row(_idle, fresh=True, of=PROXIES),
+    "attack": Row(
+        lambda peer, door, scale: siege.under_attack(
+            door, peer.cpu_s, peer.restart, count=scale.logins, budget_s=scale.login_budget_s
+        ),
+        of=(peers.Dovecot, peers.Mailferry),  # emailproxy refuses its owner once the attacker was there
+    ),
+    "refusals": Row(lambda _peer, _door, scale: siege.refusals(count=scale.refusals), of=(peers.Mailferry,)),
     MBSYNC: Row(lambda peer, door, scale: mailbox.mbsync(door, peer.ground.certificate.ca_file, scale.messages)),
 }
 
@@ -137,11 +146,10 @@ def _warm(peer: peers.Peer) -> None:
 
 def _measure(row: Row, peer: peers.Peer, scale: Scale) -> Iterator[tuple[str, dict[str, float]]]:
     if row.fresh and scale.restarts:
-        peer.stop()
-        peer.start()
+        peer.restart()
         _warm(peer)
     for name, door in peer.doors().items():
-        if (name == peer.name or row.tls) and (row.direct or peer.name != "direct"):
+        if name == peer.name or row.tls:
             yield name, row.measure(peer, door, scale)
             time.sleep(SETTLE_S)
 
@@ -165,15 +173,14 @@ def _run(
     for name in rows:
         row, doors = ROWS[name], rounds.setdefault(name, {})
         for turn in range(1 if row.fresh else scale.rounds):
-            for peer in standing[name]:
+            for peer in (each for each in standing[name] if isinstance(each, tuple(row.of))):
                 print(f"{name}, round {turn + 1}: {peer.name}", file=sys.stderr)
                 try:
                     for door, figures in _measure(row, peer, scale):
                         doors.setdefault(door, []).append(figures)
                 except (OSError, client.Lost) as error:
                     print(f"  failed: {error!r}", file=sys.stderr)
-                    peer.stop()
-                    peer.start()
+                    peer.restart()
     return rounds
 
 

@@ -118,6 +118,10 @@ class Peer:
             self._process.wait()
         self._process = None
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def cpu_s(self) -> float:
         """CPU seconds of the process and its children so far, in the kernel's ticks (10 ms)."""
         ticks = 0

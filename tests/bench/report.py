@@ -28,6 +28,8 @@ TITLES = {
     "stall-upload": "upstream stalls: RSS growth, CPU",
     "half-close": "delivered after the client's FIN",
     "upstream-close": "delivered after upstream's close",
+    "attack": "warm login under attack, p50 against peace; first login after a start",
+    "refusals": "unknown login against wrong password: difference of the means",
     "mbsync": "mbsync from real Dovecot, wall time",
 }
 _CELLS = {
@@ -43,6 +45,8 @@ _CELLS = {
     "stall-upload": "{mib:.1f} MiB, {cpu_s:.2f} s",
     "half-close": "{percent:.0f} %",
     "upstream-close": "{percent:.0f} %",
+    "attack": "{ratio:.2f} × ({peace_ms:.1f} to {ms:.1f} ms); {first_in_peace_ms:.0f} to {first_ms:.0f} ms",
+    "refusals": "{ms:.2f} ms, {standard_errors:.1f} standard errors",
     "mbsync": "{s:.2f} s",
 }
 
@@ -101,6 +105,8 @@ GOALS = (
     Goal("idle", "kib_per_session", "<=", 32),
     Goal("stall-download", "mib", "<=", 1),
     Goal("stall-upload", "mib", "<=", 1),
+    Goal("attack", "ratio", "<=", 2),
+    Goal("refusals", "standard_errors", "<=", 3),
     Goal("mbsync", "s", "<=", 1.1, "direct"),
     *(
         Goal(row, "cpu_s_per_gib", "<=", 2, "mailferry", f"mailferry, {tls}")
