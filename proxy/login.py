@@ -66,11 +66,15 @@ class LoginRefused(Exception):
 
     `text` speaks to the person at the mail program: one line, what happened and what to do next.
     `detail` is for the log: the provider's own words. Neither may hold a secret.
+    `again_in_s`: before that, another try would end in the same way; None where nobody knows.
     """
 
-    def __init__(self, refusal: Refusal, text: str, *, fault: Fault, detail: str = "") -> None:
+    def __init__(
+        self, refusal: Refusal, text: str, *, fault: Fault, detail: str = "", again_in_s: float | None = None
+    ) -> None:
         super().__init__(refusal, text)
         self.refusal = refusal
         self.text = text
         self.fault = fault
         self.detail = detail
+        self.again_in_s = again_in_s

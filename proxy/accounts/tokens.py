@@ -228,7 +228,7 @@ class Tokens:
                     return granted.access_token
                 if ward.outage is None:
                     raise _refused(Refusal.TRY_LATER, "Microsoft issued a token that has already ended; try again.")
-                raise _refusal(account, ward.outage.refused)
+                raise _refusal(account, ward.outage.refused, ward.outage.retry_at_s - self._now())
             case Broken(_, refused):
                 raise _refusal(account, refused)
             case SigningIn(_, hint):
@@ -305,7 +305,7 @@ class Tokens:
                 return TokenCondition(word_now, expires_at_s, Trouble(row.cause, row.fault), row.remedy)
 
 
-def _refusal(account: Account, refused: NotGranted) -> LoginRefused:
+def _refusal(account: Account, refused: NotGranted, again_in_s: float | None = None) -> LoginRefused:
     """An outcome as a login's refusal; a mail program shows its first 160 characters (CLIENTS 3.1)."""
     row = explain(refused).for_(mailbox=account.mailbox, user=account.sign_in)
     detail = str(refused.error)
@@ -314,7 +314,7 @@ def _refusal(account: Account, refused: NotGranted) -> LoginRefused:
             text = f"Sign in to Microsoft again: run mailferry sign-in {account.name} ({row.cause})"
             return LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=row.fault, detail=detail)
         case TryLater():
-            return LoginRefused(Refusal.TRY_LATER, row.text, fault=row.fault, detail=detail)
+            return LoginRefused(Refusal.TRY_LATER, row.text, fault=row.fault, detail=detail, again_in_s=again_in_s)
         case _:
             return LoginRefused(row.refusal, row.text, fault=row.fault, detail=detail)
 

@@ -6,6 +6,7 @@ not: it sees no mail program and no password. `session.py` calls it for each log
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import count
 
@@ -29,6 +30,7 @@ from proxy.protocols.dialogue import Failed, Login, MailProtocol, Ready, Upstrea
 OPENING_LIMIT_S = 25.0  # token and upstream, with all tries: old programs give up after 60 s (CLIENTS 3.1, 4)
 DIAL_LIMIT_S = 15.0
 UNHEARD_PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the next try where nobody answered; Dovecot waits 1 s (CLIENTS 3.1)
+LONGEST_PAUSE_S = UNHEARD_PAUSES_S[-1]
 REFUSED_PAUSES_S = (2.0,)  # where Exchange said "not now": once more only, since it counts connections (FACTS 2.3)
 
 
@@ -103,14 +105,22 @@ class _Opening:
             try:
                 return await self._open()
             except LoginRefused as refused:
-                pauses_s = _pauses_s(refused)
-                if tries >= len(pauses_s):
+                pause_s = self._pause_s(refused, tries)
+                if pause_s is None:
                     raise
-                self._log.info(
-                    "mailbox not opened", reason=refused.text, detail=refused.detail or None, tries=tries + 1
-                )
-            await deferLater(self._house.reactor, pauses_s[tries])
+                detail = refused.detail or None
+                self._log.info("mailbox not opened yet", reason=refused.text, detail=detail, again_in_s=pause_s)
+            await deferLater(self._house.reactor, pause_s)
         raise AssertionError  # `count` has no end
+
+    def _pause_s(self, refused: LoginRefused, tries: int) -> float | None:
+        """Before the next try; None where none would help, or the trouble is known to last."""
+        if refused.refusal is not Refusal.TRY_LATER or self._house.outages.refusal(self.server) is not None:
+            return None
+        if refused.again_in_s is not None:
+            return refused.again_in_s if refused.again_in_s <= LONGEST_PAUSE_S else None
+        pauses_s = REFUSED_PAUSES_S if refused.fault is Fault.EXCHANGE else UNHEARD_PAUSES_S
+        return pauses_s[tries] if tries < len(pauses_s) else None
 
     async def _open(self) -> OpenMailbox:
         """Once; a token that Exchange refuses is refreshed, and tried once more."""
@@ -128,7 +138,9 @@ class _Opening:
                 connection.abort()
                 raise self._refused(outcome)
             case Lost(reason=reason, lasting=lasting):
-                raise _unheard(f"the connection to {self.server.host} failed: {reason}", lasting=lasting)
+                raise _unheard(
+                    f"the connection to {self.server.host} failed: {reason}", again_in_s=math.inf if lasting else None
+                )
             case Login():
                 raise AssertionError("an upstream asks for no login")
 
@@ -167,17 +179,6 @@ class _Opening:
         return LoginRefused(failed.refusal, explained.text, fault=explained.fault, detail=failed.detail)
 
 
-class _Lasting(LoginRefused):
-    """The next try would end in the same way."""
-
-
-def _unheard(what: str, *, lasting: bool = False) -> LoginRefused:
+def _unheard(what: str, *, again_in_s: float | None = None) -> LoginRefused:
     text = f"Not your password: {what}. It is tried again at the next login."
-    return (_Lasting if lasting else LoginRefused)(Refusal.TRY_LATER, text, fault=Fault.NETWORK)
-
-
-def _pauses_s(refused: LoginRefused) -> tuple[float, ...]:
-    """Before each further try."""
-    if refused.refusal is not Refusal.TRY_LATER or isinstance(refused, _Lasting):
-        return ()
-    return REFUSED_PAUSES_S if refused.fault is Fault.EXCHANGE else UNHEARD_PAUSES_S
+    return LoginRefused(Refusal.TRY_LATER, text, fault=Fault.NETWORK, again_in_s=again_in_s)

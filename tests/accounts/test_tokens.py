@@ -271,8 +271,10 @@ def test_while_it_backs_off_microsoft_is_left_alone(expired: Office) -> None:
         expired.microsoft.answer(later())
         refused = refusal_of(login)
         asked = expired.microsoft.count()
+        assert refused.again_in_s == wait_s
         expired.clock.advance(wait_s - 1)
         assert expired.refused().refusal is Refusal.TRY_LATER
+        assert expired.refused().again_in_s == 1
         assert expired.microsoft.count() == asked
         expired.clock.advance(1)
     assert "Nothing is wrong with the password" in refused.text

@@ -13,6 +13,7 @@ from proxy.demo.certificates import LocalCertificate
 from proxy.log import Log
 from proxy.login import Fault, LoginRefused, Refusal
 from proxy.network.mailboxes import UNHEARD_PAUSES_S
+from proxy.network.outages import KNOWN_AFTER_S
 from proxy.protocols import PROTOCOLS
 from tests.network.house import ALICE, House, Mailbox, house
 from tests.network.turning import TurningReactor, watch
@@ -95,3 +96,25 @@ def test_the_last_try_comes_after_the_last_pause(reactor: TurningReactor, home: 
         reactor.pass_time(0.1)
     assert len(home.tokens.asked) == 1 + len(UNHEARD_PAUSES_S)
     assert len(told) == 1
+
+
+def test_who_knows_when_it_may_be_over_is_asked_again_then(reactor: TurningReactor, home: House) -> None:
+    """The sign-in service is left alone for a while after a failure; longer than this login may wait, after some."""
+    home.tokens.refuses = LoginRefused(Refusal.TRY_LATER, "No answer.", fault=Fault.NETWORK, again_in_s=5.0)
+    told = watch(Deferred.fromCoroutine(home.services.mailboxes.open(PROTOCOLS["imap"], ALICE, LOG)))
+    reactor.pass_time(4.9)
+    assert len(home.tokens.asked) == 1
+    home.tokens.refuses.again_in_s = 15.0
+    reactor.pass_time(0.1)
+    assert len(home.tokens.asked) == 2
+    assert len(told) == 1
+
+
+def test_in_a_known_outage_nobody_waits(reactor: TurningReactor, mailbox: Mailbox, home: House) -> None:
+    reactor.resolver.addresses.clear()
+    home.services.mailboxes.outages.failed(mailbox.upstream, "localhost: no route")
+    reactor.pass_time(KNOWN_AFTER_S)
+    told = watch(Deferred.fromCoroutine(home.services.mailboxes.open(PROTOCOLS["imap"], ALICE, LOG)))
+    reactor.settle()
+    assert len(told) == 1
+    home.services.mailboxes.outages.stop()
