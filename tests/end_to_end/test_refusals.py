@@ -5,6 +5,7 @@ The sign-in service's own host issues tokens that live for seconds, so that each
 
 from __future__ import annotations
 
+import poplib
 import re
 import socket
 import ssl
@@ -232,7 +233,13 @@ def _told_to_try_later(ferry: Ferry, person: Person) -> str:
 def test_an_upstream_that_is_down_is_named(mail_host: MailHost, tmp_path: Path) -> None:
     upstream = f"{{host: localhost, port: {free_port()}, tls: implicit}}"
     with _ferry_to(mail_host, tmp_path, upstream) as (ferry, person):
-        assert "localhost" in _told_to_try_later(ferry, person)
+        said = refused.imap(ferry, person.upn, ferry.passwords[person.upn])
+        assert said.startswith("[UNAVAILABLE] Not your password: no connection to localhost:")
+        assert _logged(ferry, person) == {("try_later", "network")}
+        assert ferry.state(person) == "connect_error"
+        # From now on it is known, and told before anybody offers a password (CLIENTS decision 3).
+        with pytest.raises(poplib.error_proto, match=r"^b'-ERR \[SYS/TEMP\] Not your password: no connection to localhost:"):
+            poplib.POP3("localhost", ferry.ports["pop3"], timeout=refused.TIMEOUT_S)
 
 
 def test_an_upstream_with_a_foreign_certificate_gets_no_token(mail_host: MailHost, tmp_path: Path) -> None:

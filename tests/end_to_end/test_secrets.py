@@ -17,7 +17,7 @@ from tests.end_to_end.ferry import Ferry
 from tests.end_to_end.programs import Curl, Security, swaks
 
 
-def test_nothing_secret_is_written_down(new_ferry: Ferry, tmp_path: Path) -> None:
+def test_case_67_nothing_secret_is_written_down(new_ferry: Ferry, tmp_path: Path) -> None:
     new_ferry.serve()
     identity = new_ferry.host.identity
     people = [new_ferry.host.new_person() for _ in range(3)]
