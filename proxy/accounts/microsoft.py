@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msal
@@ -162,7 +163,10 @@ class Microsoft:
 
     def _perform(self, app: App, work: Callable[[_Call], T], cache: str) -> T | NotGranted:
         """Build the msal application, do the work, and give every foreseeable failure its outcome (FACTS 4.5)."""
-        http = _Http(app.ca_file, self._discovered.get(app))
+        try:
+            http = _Http(app.ca_file, self._discovered.get(app))
+        except OSError as error:
+            return _unreadable(app, error)
         try:
             call = _Call(app, http, cache)
             if http.discovered is not None:
@@ -175,8 +179,7 @@ class Microsoft:
         except MsalServiceError:
             return http.later()
         except OSError as error:
-            text = f"A file of app {app.name} cannot be read: {error.filename or app.ca_file}."
-            return AppMisconfigured(SignInError("unreadable_file", text=text))
+            return _unreadable(app, error)
         except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):  # not JSON, or JSON of another shape
             return http.later()
         finally:
@@ -189,21 +192,35 @@ class _Misconfigured(Exception):
         self.error = SignInError(code, text=text)
 
 
+class _Adapter(HTTPAdapter):
+    """Trusts the system's roots and a private authority, if there is one, beside those that requests brings."""
+
+    def __init__(self, ca_file: Path | None) -> None:
+        self._context = ssl.create_default_context()
+        if ca_file is not None:
+            self._context.load_verify_locations(ca_file)
+        super().__init__(max_retries=RETRIES)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **settings: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **settings)
+
+    def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **settings)
+
+
 class _Http:
     """msal's HTTP (FACTS 4.6): every wait is bounded, and the last answer's status is remembered."""
 
     def __init__(self, ca_file: Path | None, discovered: requests.Response | None) -> None:
         self._session = requests.Session()
-        self._session.mount("https://", HTTPAdapter(max_retries=RETRIES))
-        # Given with each request: $REQUESTS_CA_BUNDLE would win over the session's own setting.
-        self._verify: str | bool = str(ca_file) if ca_file else True
+        self._session.mount("https://", _Adapter(ca_file))
         self._last: requests.Response | None = None
         self.discovered = discovered
         """The discovery document's answer, once there is one: msal gets nothing else."""
 
     def get(self, url: str) -> requests.Response:
         if self.discovered is None:
-            self._last = self._session.get(url, timeout=TIMEOUT_S, verify=self._verify)
+            self._last = self._session.get(url, timeout=TIMEOUT_S)
             if not _is_json_object(self._last):
                 return self._last
             self.discovered = self._last
@@ -216,9 +233,7 @@ class _Http:
         data: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        self._last = self._session.post(
-            url, params=params, data=data, headers=headers, timeout=TIMEOUT_S, verify=self._verify
-        )
+        self._last = self._session.post(url, params=params, data=data, headers=headers, timeout=TIMEOUT_S)
         return self._last
 
     def close(self) -> None:
@@ -319,6 +334,11 @@ def _is_json_object(answer: requests.Response) -> bool:
         return answer.ok and isinstance(json.loads(answer.text), dict)
     except ValueError:
         return False
+
+
+def _unreadable(app: App, error: OSError) -> AppMisconfigured:
+    text = f"A file of app {app.name} cannot be read: {error.filename or app.ca_file}."
+    return AppMisconfigured(SignInError("unreadable_file", text=text))
 
 
 def _network_text(app: App, error: requests.RequestException) -> str:

@@ -92,6 +92,8 @@ class Session:
         self._wrong: set[int] = set()
         self._wrong_attempts = 0
         self._front: Connection[Front] | None = None
+        self._login: Deferred[_Joined | None] | None = None
+        """Under way, or the last one."""
         self._relay: Relay | None = None
 
     async def run(self, stream: Stream) -> None:
@@ -131,29 +133,42 @@ class Session:
         What it knew of password and token ends with it: a relayed session holds neither.
         """
         while isinstance(outcome := await front.outcome(), Login):
-            account = None
+            self._login = Deferred.fromCoroutine(self._admit(front, outcome.credentials))
             try:
-                with self._still_working(front):
-                    account = await self._verify(outcome.credentials)
-                    async with AsyncExitStack() as place:
-                        await place.enter_async_context(self._place(account))
-                        mailbox = await self._open(account)
-                        try:
-                            front.perform(front.dialogue.accept(mailbox.ready))
-                            if not front.lost:
-                                legs = (*front.release(), *mailbox.connection.release())
-                                return _Joined(account, *legs, place.pop_all())
-                        finally:
-                            mailbox.connection.abort()  # unless it was released
-            except LoginRefused as refused:
-                await self._refuse(front, outcome.credentials, account, refused)
-            except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
-                self._log.failure("login failed unexpectedly", error)
-                await self._refuse(front, outcome.credentials, account, _our_fault())
+                joined = await self._login
+            except CancelledError:  # the time is over, or we stop: the front has said goodbye
+                continue
+            if joined is not None:
+                return joined
         assert isinstance(outcome, Lost)
         if outcome.reason == TLS_ON_PLAIN_PORT:
             self._door.auto_wait_s = min(2 * self._door.auto_wait_s, MAX_AUTO_TLS_WAIT_S)
         self._log.info("closed before login", reason=outcome.reason, state=front.dialogue.state.name)
+        return None
+
+    async def _admit(self, front: Connection[Front], credentials: Credentials | None) -> _Joined | None:
+        """One login of the front's: its mailbox, or a refusal, and then None."""
+        account = None
+        try:
+            with self._still_working(front):
+                account = await self._verify(credentials)
+                async with AsyncExitStack() as place:
+                    await place.enter_async_context(self._place(account))
+                    mailbox = await self._open(account)
+                    try:
+                        front.perform(front.dialogue.accept(mailbox.ready))
+                        if not front.lost:
+                            legs = (*front.release(), *mailbox.connection.release())
+                            return _Joined(account, *legs, place.pop_all())
+                    finally:
+                        mailbox.connection.abort()  # unless it was released
+        except LoginRefused as refused:
+            await self._refuse(front, credentials, account, refused)
+        except CancelledError:
+            raise
+        except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
+            self._log.failure("login failed unexpectedly", error)
+            await self._refuse(front, credentials, account, _our_fault())
         return None
 
     async def _greet(self, stream: Stream) -> Connection[Front]:
@@ -323,10 +338,13 @@ class Session:
         self._limit.reset(limit_s)
 
     def _expire(self) -> None:
-        if self._front is not None:
-            self._front.perform(self._front.dialogue.expired())
-        else:
+        """Say goodbye, and take no login any further."""
+        if self._front is None:
             self._stream.abortConnection()
+            return
+        self._front.perform(self._front.dialogue.expired())
+        if self._login is not None:
+            self._login.cancel()
 
     def _start_front_tls(self, stream: Stream) -> Deferred[None]:
         assert self._door.context is not None

@@ -67,7 +67,9 @@ class ClientTls:
     def _context(self, ca_file: Path | None) -> ssl.SSLContext:
         context = self._contexts.get(ca_file)
         if context is None:
-            context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+            context = ssl.create_default_context()
+            if ca_file is not None:  # beside the system's roots
+                context.load_verify_locations(ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2  # Exchange takes no less (FACTS 1.1)
             self._contexts[ca_file] = context
         return context
@@ -84,6 +86,9 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # A ticket arrives before the program has said a word. libesmtp (and others that know TLS 1.3 through OpenSSL alone)
+    # then waits for more, and never speaks.
+    context.num_tickets = 0
     if legacy:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.minimum_version = ssl.TLSVersion.TLSv1

@@ -138,7 +138,8 @@ class SmtpFront:
         offered = smtp_extensions.read(ready.capabilities)
         if offered and smtp_extensions.offers_less(offered, self._announced):
             changed = "The mail server's features have changed; please connect again"
-            return [self._say_no(Refusal.TRY_LATER, changed), *self._goodbye("upstream_offers_less")]
+            reply = self._say_no(Refusal.TRY_LATER, changed)
+            return [reply, *self._close("upstream_offers_less", f"421 4.3.2 {changed}")]
         self.state = State.ACCEPTED
         self._credentials = None
         return [] if self._mail else [_AUTHENTICATED]

@@ -238,7 +238,9 @@ def test_an_upstream_that_is_down_is_named(mail_host: MailHost, tmp_path: Path) 
         assert _logged(ferry, person) == {("try_later", "network")}
         assert ferry.state(person) == "connect_error"
         # From now on it is known, and told before anybody offers a password (CLIENTS decision 3).
-        with pytest.raises(poplib.error_proto, match=r"^b'-ERR \[SYS/TEMP\] Not your password: no connection to localhost:"):
+        with pytest.raises(
+            poplib.error_proto, match=r"^b'-ERR \[SYS/TEMP\] Not your password: no connection to localhost:"
+        ):
             poplib.POP3("localhost", ferry.ports["pop3"], timeout=refused.TIMEOUT_S)
 
 

@@ -6,13 +6,13 @@ import errno
 import gc
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
 from proxy.accounts.passdb import PassDb
@@ -44,9 +44,18 @@ class Doorman:
     ) -> Account:
         self.peers.append(peer)
         if self.holds:
-            self._waiting.append(Deferred())
-            await self._waiting[-1]
+            await self._hold()
         raise LoginRefused(Refusal.TRY_LATER, self._words, fault=Fault.MAILFERRY)
+
+    async def _hold(self) -> None:
+        """It does not let go, though the login be given up."""
+        turn: Deferred[None] = Deferred()
+        self._waiting.append(turn)
+        with suppress(CancelledError):
+            await turn
+            return
+        self._waiting[self._waiting.index(turn)] = again = Deferred[None]()
+        await again
 
     def answer_one(self) -> None:
         self._waiting.pop(0).callback(None)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -513,6 +514,23 @@ def test_any_other_listener_refuses_old_tls(
 def test_one_handshake_is_enough(made_folder: Folder) -> None:
     """A renegotiation is the peer's to begin, and ours to pay for."""
     assert server_context(made_folder.made(), legacy=False).options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_nothing_is_sent_before_the_program_speaks(made_folder: Folder) -> None:
+    """No session tickets: libesmtp, for one, takes them for the answer that it has not asked for yet, and hangs."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context(made_folder.made(), legacy=False).wrap_bio(incoming, outgoing, server_side=True)
+    back, forth = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=str(made_folder.ca_file))
+    program = client.wrap_bio(back, forth, server_hostname=NAME)
+    for side in (program, server, program):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+        incoming.write(forth.read())
+        back.write(outgoing.read())
+    server.do_handshake()
+    assert program.version() == "TLSv1.3"
+    assert not outgoing.pending
 
 
 def test_a_certificate_that_cannot_be_shown(made_folder: Folder, foreign_folder: Folder, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ LATER = LoginRefused(Refusal.TRY_LATER, "No connection.", fault=Fault.NETWORK)
 AUTH = b"AUTH PLAIN AHUAcA==\r\n"
 YES = Send(b"235 2.7.0 Authentication successful\r\n")
 GOODBYE = Send(b"421 4.3.2 mail.test closing the connection\r\n")
+COME_AGAIN = Send(b"421 4.3.2 The mail server's features have changed; please connect again\r\n")
 
 
 def opened(settings: FrontSettings = FRONT) -> SmtpFront:
@@ -100,13 +101,13 @@ def test_case_56_upstream_offers_less_than_announced(lacking: tuple[str, ...]) -
     front = opened()
     front.received(b"EHLO x\r\n" + AUTH)
     changed = Send(b"454 4.7.0 The mail server's features have changed; please connect again\r\n")
-    assert front.accept(Ready("", lacking)) == [changed, GOODBYE, Close("upstream_offers_less")]
+    assert front.accept(Ready("", lacking)) == [changed, COME_AGAIN, Close("upstream_offers_less")]
 
 
 def test_case_56_deferred_says_yes_and_closes() -> None:
     front = opened(DEFERRING)
     front.received(b"EHLO x\r\n" + AUTH)
-    assert front.accept(Ready("", ("DSN",))) == [YES, GOODBYE, Close("upstream_offers_less")]
+    assert front.accept(Ready("", ("DSN",))) == [YES, COME_AGAIN, Close("upstream_offers_less")]
 
 
 def test_case_56_at_mail() -> None:
@@ -115,14 +116,14 @@ def test_case_56_at_mail() -> None:
     assert front.refuse(LATER) == [YES]
     assert front.received(b"MAIL FROM:<>\r\n") == [Login(Credentials(b"u", b"p"))]
     changed = Send(b"451 4.4.1 The mail server's features have changed; please connect again\r\n")
-    assert front.accept(Ready("", ("DSN",))) == [changed, GOODBYE, Close("upstream_offers_less")]
+    assert front.accept(Ready("", ("DSN",))) == [changed, COME_AGAIN, Close("upstream_offers_less")]
 
 
 def test_case_56_at_the_mail_of_a_device() -> None:
     front = opened(IMPLICIT)
     assert front.received(b"EHLO x\r\nMAIL FROM:<>\r\n")[1:] == [Login(None)]
     changed = Send(b"451 4.4.1 The mail server's features have changed; please connect again\r\n")
-    assert front.accept(Ready("", ("DSN",))) == [changed, GOODBYE, Close("upstream_offers_less")]
+    assert front.accept(Ready("", ("DSN",))) == [changed, COME_AGAIN, Close("upstream_offers_less")]
 
 
 def test_case_56_a_device_that_said_helo_was_told_nothing() -> None:
