@@ -153,7 +153,7 @@ def test_an_address_longer_than_a_terminals_line_can_be_pasted(at_paste: Termina
 def test_interrupting_a_sign_in(at_paste: Terminal) -> None:
     at_paste.interrupt()
     at_paste.type("")  # for the case that it was about to wait for a key, and did not notice
-    assert at_paste.end() == 130
+    assert at_paste.end() == 130, at_paste.screen
     assert "Traceback" not in at_paste.screen
 
 
