@@ -13,8 +13,9 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_configure() -> None:
-    """SIGHUP means what it means at a terminal, also under nohup or a runner that ignores it: children inherit it."""
+    """Signals mean what they mean at a terminal, also under nohup or in the background: children inherit them."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
