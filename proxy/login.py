@@ -1,7 +1,7 @@
 """GROUND: the nouns of a login, shared by every floor.
 
 What they are: plain frozen values and one exception. What they are not: behaviour. Neither `Credentials` nor
-`Bearer` prints its secret.
+`Bearer` nor `LoginRefused` prints its secret.
 """
 
 from __future__ import annotations
@@ -61,16 +61,53 @@ class Bearer:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What an administrator needs to find an error in the directory's own sign-in log (FACTS 5); false if nothing."""
+
+    code: str = ""
+    """`AADSTS50105`; or the `error`, where there is no number."""
+    correlation_id: str = ""
+    at: str = ""
+    """Microsoft's own time of it, as it was written."""
+
+    def __bool__(self) -> bool:
+        return bool(self.correlation_id) or self.code.startswith("AADSTS")
+
+    def __str__(self) -> str:
+        id, at = self.correlation_id, self.at
+        return ", ".join(part for part in (self.code, id and f"correlation id {id}", at and f"time {at}") if part)
+
+    @property
+    def sentence(self) -> str:
+        """To stand behind what a person is told; empty if there is nothing to find."""
+        return f"For an administrator: {self}." if self else ""
+
+
 class LoginRefused(Exception):
     """A login that ends in a refusal.
 
     `text` speaks to the person at the mail program: one line, what happened and what to do next.
     `detail` is for the log: the provider's own words. Neither may hold a secret.
     `again_in_s`: before that, another try would end in the same way; None where nobody knows.
+    `cause` and `remedy` are the halves of `text` in full, for whoever has more room; by default `text` is the cause.
+    `who` must act (`explanations.Who`), and `trace` is how they find it in Microsoft's log; empty where nobody knows.
+    `invitation` is for the mail program alone, since it may hold a device code: it is said, and never logged or kept.
     """
 
     def __init__(
-        self, refusal: Refusal, text: str, *, fault: Fault, detail: str = "", again_in_s: float | None = None
+        self,
+        refusal: Refusal,
+        text: str,
+        *,
+        fault: Fault,
+        detail: str = "",
+        again_in_s: float | None = None,
+        cause: str = "",
+        remedy: str = "",
+        who: str = "",
+        trace: Trace | None = None,
+        invitation: str = "",
     ) -> None:
         super().__init__(refusal, text)
         self.refusal = refusal
@@ -78,3 +115,18 @@ class LoginRefused(Exception):
         self.fault = fault
         self.detail = detail
         self.again_in_s = again_in_s
+        self.cause = cause or text
+        self.remedy = remedy
+        self.who = who
+        self.trace = trace or Trace()
+        self.invitation = invitation
+
+    @property
+    def told(self) -> str:
+        """What the mail program hears. It cuts what is long (CLIENTS 3.1), so the invitation stands first."""
+        return f"{self.invitation} {self.text}".lstrip()
+
+    @property
+    def whole(self) -> str:
+        """What a person at a terminal is told, who has more room."""
+        return " ".join(part for part in (self.cause, self.remedy, self.trace.sentence) if part)

@@ -55,6 +55,8 @@ class Broken:
     granted: Granted
     refused: SignInAgain | AppMisconfigured | AdminMustAct
     retry_at_s: float
+    issued_at_s: float = 0
+    """When Microsoft last renewed the grant; 0 if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ def _record_of(state: Active | Broken) -> dict[str, JSON]:
     refused = state.refused if isinstance(state, Broken) else None
     return {
         "granted": asdict(state.granted),
-        "issued_at_s": state.issued_at_s if isinstance(state, Active) else 0,
+        "issued_at_s": state.issued_at_s,
         "refused": {
             "kind": type(refused).__name__,
             **asdict(refused.error),
@@ -265,10 +267,11 @@ def _state_in(record: Record) -> Active | Broken:
     try:
         granted = Granted(**cast("dict[str, str]", record.data["granted"]))  # type: ignore[arg-type]
         refused = cast("dict[str, str] | None", record.data["refused"])
+        issued_at_s = float(cast("float", record.data["issued_at_s"]))
         if refused is None:
-            return Active(granted, float(cast("float", record.data["issued_at_s"])))
+            return Active(granted, issued_at_s)
         kind = _KINDS[refused.pop("kind")]
         error = SignInError(**{**refused, "codes": tuple(refused["codes"])})  # type: ignore[arg-type]
-        return Broken(granted, kind(error), retry_at_s=0)
+        return Broken(granted, kind(error), 0, issued_at_s)
     except (KeyError, TypeError) as error:
         raise StoreDamaged("A stored grant has a form that this version of mailferry does not know.") from error

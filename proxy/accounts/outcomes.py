@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from proxy.explanations import Explanation, aadsts_codes, explain_sign_in
-from proxy.login import Fault, Refusal
+from proxy.login import Fault, Refusal, Trace
 
 LOOP_WAIT_S = 300  # FACTS 5 row 19: after AADSTS50196
 MAX_ERROR_TEXT_CHARACTERS = 300
 
 _LOOP_DETECTED = 50196
+# How Microsoft ends an `error_description`, and its error page; a redirect carries these nowhere else.
+_TRAILER = re.compile(r"\b(?:Trace|Request|Correlation) ID:", re.IGNORECASE)
+_CORRELATION_ID = re.compile(r"\bCorrelation ID: ?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", re.IGNORECASE)
+_TIMESTAMP = re.compile(r"\bTimestamp: ?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?)", re.IGNORECASE)
 _LONG_WORD = re.compile(r"[\w~+=-]{37,}")  # longer than a GUID: it might be a secret
 
 
@@ -32,6 +36,14 @@ class SignInError:
     suberror: str = ""
     correlation_id: str = ""
     timestamp: str = ""
+    foreign: bool = False
+    """It came from outside; else it is one of our own, and its text says all."""
+
+    @property
+    def trace(self) -> Trace:
+        """What an administrator looks it up by."""
+        code = f"AADSTS{self.codes[0]}" if self.codes else self.code
+        return Trace(code, self.correlation_id, self.timestamp)
 
     def __str__(self) -> str:
         trace = f"(correlation id {self.correlation_id}, {self.timestamp})" if self.correlation_id else ""
@@ -128,7 +140,7 @@ def sort_error(answer: Mapping[str, object], retry_after_s: float | None = None)
     What `explanations` says of it decides. An error that nobody knows counts as temporary: later may go well.
     """
     error = _error(answer)
-    row = explain_sign_in(error.code, error.codes, error.suberror)
+    row = explain_sign_in(error.code, error.codes, error.suberror, error.text)
     match row.refusal:
         case Refusal.MISCONFIGURED:
             return AppMisconfigured(error)
@@ -143,8 +155,8 @@ def sort_error(answer: Mapping[str, object], retry_after_s: float | None = None)
 def explain(refused: NotGranted) -> Explanation:
     """Cause, fault and remedy for a person. The texts may hold `{user}` and `{consent}`: see `Explanation.for_`."""
     error = refused.error
-    row = explain_sign_in(error.code, error.codes, error.suberror)
-    if row.known or not error.text or error.codes:
+    row = explain_sign_in(error.code, error.codes, error.suberror, error.text)
+    if row.known or not error.text or error.codes or error.foreign:
         return row
     row = replace(row, cause=error.text, known=True)  # one of our own errors
     match refused:
@@ -170,11 +182,17 @@ def _error(answer: Mapping[str, object]) -> SignInError:
         code=_harmless(text("error")),
         # A redirect carries the numbers in its text only.
         codes=tuple(c for c in codes if isinstance(c, int)) if isinstance(codes, list) else aadsts_codes(description),
-        text=_harmless(description.partition("Trace ID:")[0]),
+        text=_harmless(_TRAILER.split(description, maxsplit=1)[0]),
         suberror=_harmless(text("suberror")),
-        correlation_id=_harmless(text("correlation_id")),
-        timestamp=_harmless(text("timestamp")),
+        correlation_id=_harmless(text("correlation_id")) or _found(_CORRELATION_ID, description),
+        timestamp=_harmless(text("timestamp")) or _found(_TIMESTAMP, description),
+        foreign=True,
     )
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
 
 
 def _harmless(text: str) -> str:

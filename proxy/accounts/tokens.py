@@ -22,10 +22,17 @@ from twisted.internet.defer import Deferred, DeferredList, race
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from proxy.accounts.grants import Active, Broken, Identity, SharedWork, SignedOut, SigningIn, TokenState
-from proxy.accounts.outcomes import Granted, NotGranted, Outcome, SignInAgain, TryLater, explain
-from proxy.accounts.permissions import consent_address
-from proxy.accounts.states import AccountStates, State, TokenCondition, Trouble
+from proxy.accounts.bulletins import (
+    awaits_sign_in,
+    condition,
+    nobody_signed_in,
+    refusal,
+    renewed_at_s,
+    somebody_signs_in,
+)
+from proxy.accounts.grants import Active, Broken, Identity, SharedWork, SignedOut, SigningIn
+from proxy.accounts.outcomes import Granted, Outcome, TryLater
+from proxy.accounts.states import AccountStates
 from proxy.accounts.store import StoreError, StoreUnavailable, TokenStore
 from proxy.config.settings import Account, App, Flow
 from proxy.log import Log
@@ -120,8 +127,8 @@ class Tokens:
         try:
             await ward.identity.load()
         except StoreError as error:
-            refusal = Refusal.TRY_LATER if isinstance(error, StoreUnavailable) else Refusal.MISCONFIGURED
-            raise _refused(refusal, f"mailferry cannot read its own store. {error.text}") from error
+            why = Refusal.TRY_LATER if isinstance(error, StoreUnavailable) else Refusal.MISCONFIGURED
+            raise _refused(why, f"mailferry cannot read its own store. {error.text}") from error
         if self._may_refresh(ward, fresh):
             ward.forced = fresh or (ward.forced and ward.refresh.running)
             await ward.refresh.join()
@@ -174,6 +181,37 @@ class Tokens:
     def try_again(self, account: Account) -> None:
         """A person asks for a new attempt: the next login asks Microsoft at once."""
         self._ask_again(self._ward(account))
+
+    def awaits_sign_in(self, account: Account) -> bool:
+        """Whether a person's sign-in is all that its logins lack."""
+        return awaits_sign_in(self._ward(account).identity.settled)
+
+    async def renewed_at_s(self, account: Account) -> float | None:
+        """When Microsoft last renewed the grant; None if there is none that could be renewed.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        ward = self._ward(account)
+        await ward.identity.load()
+        return renewed_at_s(ward.app, ward.identity.settled)
+
+    async def renew(self, account: Account) -> bool:
+        """Have the grant renewed though nobody logs in: one that nobody uses dies. Whether that was done.
+
+        What stands in its way is logged, told to the states, and tried again by logins as ever.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        before_s = await self.renewed_at_s(account)
+        ward = self._ward(account)
+        waiting = ward.outage is not None and self._now() < ward.outage.retry_at_s
+        if before_s is None or self._closed or waiting:
+            return False
+        await ward.refresh.join()
+        after_s = renewed_at_s(ward.app, ward.identity.settled)
+        return after_s is not None and after_s > before_s
 
     async def close(self) -> None:
         """Refuse logins from now on, and wait a little for what is under way."""
@@ -228,15 +266,13 @@ class Tokens:
                     return granted.access_token
                 if ward.outage is None:
                     raise _refused(Refusal.TRY_LATER, "Microsoft issued a token that has already ended; try again.")
-                raise _refusal(account, ward.outage.refused, ward.outage.retry_at_s - self._now())
+                raise refusal(account, ward.outage.refused, ward.outage.retry_at_s - self._now())
             case Broken(_, refused):
-                raise _refusal(account, refused)
+                raise refusal(account, refused)
             case SigningIn(_, hint):
-                text = f"A sign-in to Microsoft is under way: {hint}"
-                raise LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=Fault.CLIENT)
+                raise somebody_signs_in(hint)
             case SignedOut():
-                text = f"Nobody has signed in to Microsoft for this mailbox: run mailferry sign-in {account.name}"
-                raise LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=Fault.CLIENT)
+                raise nobody_signed_in(account)
 
     async def _refresh(self, ward: _Ward) -> None:
         """One refresh, whatever comes of it. Never raises for what Microsoft, the network or the store do."""
@@ -262,7 +298,7 @@ class Tokens:
             case _:
                 ward.outage = None
                 log.warning("refresh refused", identity=identity.key, reason=str(outcome.error))
-                identity.put(Broken(before.granted, outcome, self._now() + BROKEN_RETRY_S))
+                identity.put(Broken(before.granted, outcome, self._now() + BROKEN_RETRY_S, before.issued_at_s))
                 await identity.saved()  # if another process holds a newer grant, it is taken now
 
     def _fail_for_now(self, ward: _Ward, before: Active | Broken, outcome: TryLater) -> None:
@@ -282,42 +318,10 @@ class Tokens:
             self._tell(ward)
 
     def _tell(self, ward: _Ward) -> None:
-        self._states.token_changed(ward.identity.key, self._condition(ward, ward.identity.state))
-
-    def _condition(self, ward: _Ward, state: TokenState) -> TokenCondition:
-        match state:
-            case SignedOut():
-                return TokenCondition(State.SIGN_IN_NEEDED)
-            case SigningIn(_, hint):
-                return TokenCondition(State.SIGNING_IN, remedy=hint)
-            case Broken(granted, refused):
-                row = explain(refused).for_(user=granted.username, consent=consent_address(ward.app))
-                again = isinstance(refused, SignInAgain)
-                word = State.SIGN_IN_NEEDED if again else State.AUTHENTICATION_ERROR
-                return TokenCondition(word, None, Trouble(row.cause, row.fault), row.remedy)
-            case Active(granted):
-                expires_at_s = granted.expires_at_s or None
-                if ward.outage is None:
-                    return TokenCondition(None, expires_at_s)
-                row = explain(ward.outage.refused)
-                usable = granted.expires_at_s - self._now() >= LAST_RESORT_LIFE_S
-                word_now = None if usable else State.CONNECT_ERROR
-                return TokenCondition(word_now, expires_at_s, Trouble(row.cause, row.fault), row.remedy)
+        state, outage = ward.identity.state, ward.outage.refused if ward.outage else None
+        usable = isinstance(state, Active) and state.granted.expires_at_s - self._now() >= LAST_RESORT_LIFE_S
+        self._states.token_changed(ward.identity.key, condition(ward.app, state, outage, usable=usable))
 
 
-def _refusal(account: Account, refused: NotGranted, again_in_s: float | None = None) -> LoginRefused:
-    """An outcome as a login's refusal; a mail program shows its first 160 characters (CLIENTS 3.1)."""
-    row = explain(refused).for_(mailbox=account.mailbox, user=account.sign_in)
-    detail = str(refused.error)
-    match refused:
-        case SignInAgain():
-            text = f"Sign in to Microsoft again: run mailferry sign-in {account.name} ({row.cause})"
-            return LoginRefused(Refusal.SIGN_IN_NEEDED, text, fault=row.fault, detail=detail)
-        case TryLater():
-            return LoginRefused(Refusal.TRY_LATER, row.text, fault=row.fault, detail=detail, again_in_s=again_in_s)
-        case _:
-            return LoginRefused(row.refusal, row.text, fault=row.fault, detail=detail)
-
-
-def _refused(refusal: Refusal, text: str) -> LoginRefused:
-    return LoginRefused(refusal, text, fault=Fault.MAILFERRY)
+def _refused(why: Refusal, text: str) -> LoginRefused:
+    return LoginRefused(why, text, fault=Fault.MAILFERRY)

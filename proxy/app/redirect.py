@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 
+from proxy.accounts.outcomes import explain, sort_error
 from proxy.app.terminal import UsageError
 from proxy.network.listener import LOOPBACK_ADDRESSES
 
@@ -119,12 +120,11 @@ class _Landing(BaseHTTPRequestHandler):
             self.send_error(404, "This page only ends a sign-in of mailferry")
             return
         try:
-            self._show_page()
+            self._show_page(_words(fields))
         finally:
             self._caught(fields)  # last, since the command may end now; and whether or not the browser is still there
 
-    def _show_page(self) -> None:
-        said = "Microsoft has answered. You can close this page; the command that you started says how it went."
+    def _show_page(self, said: str) -> None:
         page = f"<!doctype html><meta charset=utf-8><title>mailferry</title><p>{html.escape(said)}</p>".encode()
         self.send_response(200)
         for name, value in (
@@ -140,3 +140,12 @@ class _Landing(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Not at all: the line would hold the code."""
+
+
+def _words(fields: Mapping[str, str]) -> str:
+    """What the browser shows. Any page can send a browser here, so of an error only our own words are shown."""
+    if "code" in fields:
+        return "Microsoft has answered. You can close this page; the command that you started says how it went."
+    row = explain(sort_error(fields)).for_()
+    cause = row.cause if row.known else "Microsoft gave an error that mailferry does not know."
+    return f"Nobody was signed in. {cause} You can close this page; the command that you started says what to do."

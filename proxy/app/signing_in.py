@@ -1,4 +1,8 @@
-"""The verbs `sign-in` and `sign-out`: three ways to have a person say yes to Microsoft, and the way back."""
+"""The verbs `sign-in` and `sign-out`: three ways to have a person say yes to Microsoft, and the way back.
+
+`sign-in` ends with 0 when somebody is signed in; with 1 when that failed; with 3 when nobody finished it, so that a
+sign-in is still needed (PRODUCT section 2).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.accounts.sign_in import pasted
+from proxy.accounts.endings import pasted
 from proxy.app.counter import Counter
-from proxy.app.desk import DeskError
+from proxy.app.desk import EXIT_SIGN_IN_NEEDED, DeskError
 from proxy.app.lookup import find_account, find_config
 from proxy.app.redirect import Catcher, can_catch
 from proxy.app.terminal import read_line
@@ -42,7 +46,8 @@ def _by_browser(counter: Counter, account: Account) -> Mapping[str, Any]:
         webbrowser.open(begun["address"])
         query = catcher.wait(begun["id"])
     if query is None:
-        raise DeskError("Nobody signed in within ten minutes. Start again, or use --device or --paste.")
+        text = "Nobody signed in within ten minutes. Start again, or use --device or --paste."
+        raise DeskError(text, EXIT_SIGN_IN_NEEDED)
     return counter.ask("finish_code", id=begun["id"], query=dict(query))
 
 
@@ -51,7 +56,8 @@ def _by_paste(counter: Counter, account: Account) -> Mapping[str, Any]:
     print(
         f"1. Open this address in a browser on any machine and sign in as {account.sign_in}:\n\n{begun['address']}\n\n"
         f"2. The browser then fails to open a page at {account.app.redirect_uri}: that is expected.\n"
-        "   Copy the whole address from its address bar and paste it here.\n",
+        "   Copy the whole address from its address bar and paste it here.\n"
+        "   If Microsoft's own page shows an error, paste its text (AADSTS...) instead: it is explained.\n",
         flush=True,
     )
     return counter.ask("finish_code", id=begun["id"], query=dict(pasted(read_line("Address: "))))

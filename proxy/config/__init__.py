@@ -12,7 +12,18 @@ starter      where the main file is, and the first one
 
 from __future__ import annotations
 
-from proxy.config.conf_d import add_password, remove_account, remove_app, write_account, write_app
+from proxy.config.conf_d import (
+    add_password,
+    change_account,
+    change_app,
+    is_ours,
+    judge_app,
+    remove_account,
+    remove_app,
+    remove_password,
+    write_account,
+    write_app,
+)
 from proxy.config.document import Value
 from proxy.config.findings import ConfigurationError, Finding
 from proxy.config.read import Loaded, read
@@ -31,11 +42,16 @@ __all__ = [
     "Upstream",
     "Value",
     "add_password",
+    "change_account",
+    "change_app",
     "create_starter",
+    "is_ours",
+    "judge_app",
     "locate",
     "read",
     "remove_account",
     "remove_app",
+    "remove_password",
     "write_account",
     "write_app",
 ]

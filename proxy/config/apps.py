@@ -5,6 +5,7 @@ FACTS 1.2 (account types and flows), 1.3 (redirect addresses, secrets). Called b
 
 from __future__ import annotations
 
+import datetime
 import re
 from urllib.parse import urlsplit
 
@@ -46,6 +47,7 @@ def read_app(name: str, node: Node, reading: Reading) -> App:
             redirect_uri=_read_redirect_uri(section),
             enabled=section.flag("enabled", True),
             ca_file=trusted(section),
+            client_secret_expires=_read_secret_end(section),
         )
         section.forbidden(
             "scopes", "scopes cannot be chosen", "remove it: mailferry asks for IMAP, POP and SMTP together"
@@ -116,6 +118,23 @@ def _read_redirect_uri(section: Section) -> str:
             "write http://localhost, or the https address that is registered",
         )
     return text
+
+
+def _read_secret_end(section: Section) -> datetime.date | None:
+    """The day on which the client secret ends; which the portal says, and nobody can ask for."""
+    text = section.text("client_secret_expires")
+    if not text:
+        return None
+    if not section.has("client_secret"):
+        section.warning(section.at("client_secret_expires"), "there is no client_secret that could end", "remove it")
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+            return datetime.date.fromisoformat(text)
+    except ValueError:
+        pass
+    remedy = "write the day under Expires in the portal, as year-month-day: 2027-05-01"
+    section.error(section.at("client_secret_expires"), f"{quoted(text)} is not a day", remedy)
+    return None
 
 
 def _check_flow(section: Section, flow: Flow, audience: str) -> None:

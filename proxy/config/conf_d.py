@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from proxy.config.accounts import FIRST_PASSWORD
@@ -50,6 +51,13 @@ def write_account(config_file: Path, account: Mapping[str, Value], environ: Mapp
     return file
 
 
+def judge_app(config_file: Path, name: str, app: Mapping[str, Value], environ: Mapping[str, str]) -> None:
+    """What `write_app` would say of it, with nothing written. Raises: ConfigurationError: the same."""
+    file = _file(config_file, "app", name)
+    with _changing(config_file) as sources:
+        _judge(config_file, Source(file, render({"apps": {name: app}}), None), sources, environ)
+
+
 def remove_app(config_file: Path, name: str, environ: Mapping[str, str]) -> Path:
     """Remove the file of an app that mailferry wrote. Returns the file.
 
@@ -65,6 +73,29 @@ def remove_account(config_file: Path, login: str, environ: Mapping[str, str]) ->
     return _remove(config_file, "account", login, environ)
 
 
+def change_app(config_file: Path, name: str, changes: Mapping[str, Value], environ: Mapping[str, str]) -> Path:
+    """Change some keys of an app that mailferry wrote; None takes a key away. Returns the file.
+
+    Raises:
+        ConfigurationError: as `remove_app`; or the configuration would not load.
+    """
+    with _changing(config_file) as sources:
+        file, node = _find_ours(config_file, "app", name, sources)
+        written = next(
+            names[0] for source in sources if source.file == file for names, _ in _definitions(source, "app")
+        )
+        _put(config_file, file, {"apps": {written: {**_entries(node), **changes}}}, sources, environ)
+    return file
+
+
+def change_account(config_file: Path, login: str, changes: Mapping[str, Value], environ: Mapping[str, str]) -> Path:
+    """Change some keys of an account that mailferry wrote; its login stays. Otherwise as `change_app`."""
+    with _changing(config_file) as sources:
+        file, node = _find_ours(config_file, "account", login, sources)
+        _put(config_file, file, {"accounts": [{**_entries(node), **changes}]}, sources, environ)
+    return file
+
+
 def add_password(config_file: Path, login: str, password: Mapping[str, Value], environ: Mapping[str, str]) -> Path:
     """Give an account that mailferry wrote a password: `{hash, name, protocols, from}`. Returns the file.
 
@@ -76,11 +107,41 @@ def add_password(config_file: Path, login: str, password: Mapping[str, Value], e
     name = password.get("name") or FIRST_PASSWORD
     with _changing(config_file) as sources:
         file, node = _find_ours(config_file, "account", login, sources)
-        written = map(_password, _items(node.entries.get("password")))
-        others = [each for each in written if each.get("name", FIRST_PASSWORD) != name]
-        account = {**{key: plain(value) for key, value in node.entries.items()}, "password": [*others, password]}
+        others = [each for each in _passwords(node) if each.get("name", FIRST_PASSWORD) != name]
+        account = {**_entries(node), "password": [*others, password]}
         _put(config_file, file, {"accounts": [account]}, sources, environ)
     return file
+
+
+def remove_password(config_file: Path, login: str, name: str, environ: Mapping[str, str]) -> Path:
+    """Take this password from an account that mailferry wrote. Returns the file.
+
+    Raises:
+        ConfigurationError: as `remove_app`; or it has no such password, or no other.
+    """
+    with _changing(config_file) as sources:
+        file, node = _find_ours(config_file, "account", login, sources)
+        passwords = _passwords(node)
+        others = [each for each in passwords if each.get("name", FIRST_PASSWORD) != name]
+        if len(others) == len(passwords):
+            raise refusal(file, f"there is no password {quoted(name)}", f"see `mailferry account show {login}`")
+        if not others:
+            raise refusal(file, f"{quoted(name)} is its only password", f"make a new one: mailferry password {login}")
+        _put(config_file, file, {"accounts": [{**_entries(node), "password": others}]}, sources, environ)
+    return file
+
+
+def is_ours(config_file: Path, kind: Literal["app", "account"], name: str) -> bool:
+    """Whether mailferry wrote the app or account of this name, and so may change it."""
+    return _file(config_file, kind, name).is_file()
+
+
+def _entries(node: MappingNode) -> dict[str, Value]:
+    return {key: plain(value) for key, value in node.entries.items()}
+
+
+def _passwords(account: MappingNode) -> list[Mapping[str, Value]]:
+    return [_password(node) for node in _items(account.entries.get("password"))]
 
 
 def _password(node: Node) -> Mapping[str, Value]:
@@ -104,15 +165,20 @@ def _put(
 ) -> None:
     """Write this content, once the configuration with it has been read without an error."""
     text = _HEAD + render(content)
-    others = [source for source in sources if source.file != file]
-    changed = [others[0], *sorted([*others[1:], Source(file, text, None)], key=lambda source: source.file.name)]
-    interpret(config_file, changed, environ, Report())
+    _judge(config_file, Source(file, text, None), sources, environ)
     try:
         write_atomically(file.parent, file.name, text)
     except OSError as error:
         raise refusal(
             file, f"cannot be written: {reason(error)}", "see to the disk's room and the folder's rights"
         ) from error
+
+
+def _judge(config_file: Path, new: Source, sources: list[Source], environ: Mapping[str, str]) -> None:
+    """Read the configuration as it would be with this file."""
+    others = [source for source in sources if source.file != new.file]
+    changed = [others[0], *sorted([*others[1:], new], key=lambda source: source.file.name)]
+    interpret(config_file, changed, environ, Report())
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,6 +100,8 @@ class App:
     enabled: bool
     ca_file: Path | None
     """Further trust for the sign-in service's certificate; None: the system's."""
+    client_secret_expires: datetime.date | None = None
+    """The day that the portal shows beside the secret; None: nobody told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,8 @@ class KeySource:
 
     file: Path
     created: bool
+    keyring: bool = False
+    """It is in the desktop's keyring, and `file` is only its name there."""
 
 
 @dataclass(frozen=True, slots=True)

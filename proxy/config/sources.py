@@ -90,9 +90,11 @@ def key_source(section: Section, state_dir: Path) -> KeySource:
     with Section(node, reading) as source:
         file = source.path("file")
         credential = source.text("credential")
-        source.unserved("keyring")
-        if not source.sound or source.has("keyring") or not _only_one(section, place, file, credential):
+        keyring = source.flag("keyring", source.has("keyring"))  # what is neither true nor false is told already
+        if not source.sound or not _only_one(section, place, file, credential, keyring, also="{keyring: true}"):
             return own
+    if keyring:
+        return KeySource(own.file, created=True, keyring=True)
     if credential:
         file = _credential(section, place, credential)
     elif file:
@@ -100,12 +102,12 @@ def key_source(section: Section, state_dir: Path) -> KeySource:
     return KeySource(file, created=False) if file else own
 
 
-def _only_one(section: Section, place: Place, *sources: object) -> bool:
+def _only_one(section: Section, place: Place, *sources: object, also: str = "{env: NAME}") -> bool:
     """Whether exactly one source is given."""
-    given = sum(source not in (None, "") for source in sources)
+    given = sum(source not in (None, "", False) for source in sources)
     if given != 1:
         problem = "names no source" if given == 0 else "names more than one source"
-        section.error(place, problem, "write one of {file: PATH}, {credential: NAME}")
+        section.error(place, problem, f"write one of {{file: PATH}}, {{credential: NAME}}, {also}")
     return given == 1
 
 

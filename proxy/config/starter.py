@@ -17,14 +17,15 @@ STARTER = """\
 # Apps and accounts made by commands go into conf.d/ beside it.
 # After a change: `mailferry check`, then restart the daemon or send it SIGHUP. Every key is in config.example.yaml.
 
-page: 127.0.0.1:8143        # for the set-up page of the next version; `off` for none
+page: 127.0.0.1:8143        # the set-up page; `mailferry page` prints a link that opens it; `off` for none
 
 listeners:                  # where mail programs connect, on this machine only; TLS is offered on each
   - {protocol: imap, address: localhost, port: 1143, tls: auto}
   - {protocol: pop3, address: localhost, port: 1110, tls: auto}
   - {protocol: smtp, address: localhost, port: 1587, tls: auto}
 
-# Next: `mailferry app add work`, then `mailferry account add you@example.com`. By hand it reads:
+# Next: `mailferry page`, which shows every step; or `mailferry app add work`, `mailferry account add you@example.com`.
+# By hand it reads:
 #
 # apps:
 #   work:

@@ -58,6 +58,11 @@ class Gate:
         finally:
             self._leave(kind, places)
 
+    def taken(self, kind: str) -> int:
+        """How many sessions of this kind there are now."""
+        places = self._places.get(kind)
+        return places.taken if places else 0
+
     def hold(self, kind: str, hold_s: float) -> None:
         """Let no new session of this kind begin for so long; the longest hold counts, and running sessions go on."""
         now = self._clock.seconds()

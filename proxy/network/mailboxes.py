@@ -175,8 +175,11 @@ class _Opening:
 
     def _refused(self, failed: Failed) -> LoginRefused:
         explained = explain_exchange(self._protocol.name, failed.detail)
-        explained = explained.for_(mailbox=self._account.mailbox, user=self._account.sign_in)
-        return LoginRefused(failed.refusal, explained.text, fault=explained.fault, detail=failed.detail)
+        account = self._account
+        explained = explained.for_(
+            mailbox=account.mailbox, user=account.sign_in, app=account.app.name, login=account.name
+        )
+        return explained.refuse(account.name, refusal=failed.refusal, detail=failed.detail)
 
 
 def _unheard(what: str, *, again_in_s: float | None = None) -> LoginRefused:

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from proxy.accounts.invitations import Invitations
 from proxy.accounts.passdb import PassDb
 from proxy.accounts.states import AccountStates
 from proxy.config.settings import Account, AuthFailures, Config, Listener, ListenerTls
@@ -62,6 +63,7 @@ class Services:
     passdb: PassDb
     throttle: Throttle
     mailboxes: Mailboxes
+    invitations: Invitations
     states: AccountStates
     gate: Gate
     reactor: Reactor
@@ -154,7 +156,7 @@ class Session:
                 account = await self._verify(credentials)
                 async with AsyncExitStack() as place:
                     await place.enter_async_context(self._place(account))
-                    mailbox = await self._open(account)
+                    mailbox = await self._open(account, invites=credentials is not None)
                     try:
                         front.perform(front.dialogue.accept(mailbox.ready))
                         if not front.lost:
@@ -243,17 +245,22 @@ class Session:
             self._kind(account), account.connections(protocol), account.sessions_per_minute(protocol)
         )
 
-    async def _open(self, account: Account) -> OpenMailbox:
-        """The account's mailbox; if Exchange throttles it, the next ones wait as well."""
+    async def _open(self, account: Account, *, invites: bool) -> OpenMailbox:
+        """The account's mailbox; if Exchange throttles it, the next ones wait as well.
+
+        `invites`: whose password was right may hear how to sign in, if that is all that lacks.
+        """
         try:
             return await self._services.mailboxes.open(self._protocol, account, self._log)
         except LoginRefused as refused:
             if (back_off_s := login_back_off_s(refused.detail)) is not None:
                 self._services.gate.hold(self._kind(account), back_off_s)
+            if invites and refused.refusal is Refusal.SIGN_IN_NEEDED:
+                refused.invitation = await self._services.invitations.invite(account)
             raise
 
     def _kind(self, account: Account) -> str:
-        return f"{self._protocol.name} {getattr(account, self._protocol.speaks_as).casefold()}"
+        return kind_of(self._protocol, account)
 
     async def _relay_all(self, joined: _Joined) -> None:
         """Relay until both sides are closed."""
@@ -281,17 +288,32 @@ class Session:
         )
 
     def _overhear(self, account: Account, piece: bytes) -> None:
-        """Exchange may say in passing that it throttles this mailbox: no new sessions of it for a while."""
+        """Exchange may say in passing that it throttles this mailbox: no new sessions of it for a while.
+
+        What else it says is for the log and the account's page; the mail program has heard it itself.
+        """
         heard = self._protocol.overhear(piece)
         if heard is None:
             return
-        self._log.warning("upstream said", login=account.name, text=heard.text, back_off_s=heard.back_off_s)
+        explained = explain_exchange(self._protocol.name, heard.text)
+        explained = explained.for_(
+            mailbox=account.mailbox, user=account.sign_in, app=account.app.name, login=account.name
+        )
+        self._log.warning(
+            "upstream said",
+            login=account.name,
+            text=heard.text,
+            fault=explained.fault.value,
+            cause=explained.cause,
+            remedy=explained.remedy,
+            back_off_s=heard.back_off_s,
+        )
         if heard.back_off_s is not None:
-            explained = explain_exchange(self._protocol.name, heard.text).for_(mailbox=account.mailbox)
-            self._services.states.login_failed(
-                account, LoginRefused(Refusal.BUSY, explained.text, fault=explained.fault, detail=heard.text)
-            )
+            refused = explained.refuse(account.name, refusal=Refusal.BUSY, detail=heard.text)
+            self._services.states.login_failed(account, refused)
             self._services.gate.hold(self._kind(account), heard.back_off_s)
+        elif explained.who != "nobody":
+            self._services.states.session_troubled(account, explained.refuse(account.name, detail=heard.text))
 
     # --- saying no
 
@@ -306,7 +328,8 @@ class Session:
             peer=str(self._peer),
             reason=refused.refusal.value,
             fault=refused.fault.value,
-            text=refused.text,
+            text=refused.cause,
+            remedy=refused.remedy or None,
             detail=refused.detail or None,
         )
         final = False
@@ -349,6 +372,11 @@ class Session:
     def _start_front_tls(self, stream: Stream) -> Deferred[None]:
         assert self._door.context is not None
         return stream.start_tls(self._door.context)
+
+
+def kind_of(protocol: MailProtocol, account: Account) -> str:
+    """The sessions that Exchange counts together, as `Gate` names them."""
+    return f"{protocol.name} {getattr(account, protocol.speaks_as).casefold()}"
 
 
 def _our_fault() -> LoginRefused:

@@ -139,7 +139,7 @@ class ImapFront:
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
         """A tagged NO; if final, BYE behind it. Without a login under way, as in place of the greeting, BYE alone."""
-        text = printable(refused.text)
+        text = printable(refused.told)
         if refused.refusal is Refusal.TOO_MANY_ATTEMPTS or self._state is not FrontState.AWAITING_VERDICT:
             return self._bye(text, refused.refusal.value)
         reply = _line(f"{self._tag.decode()} NO [{_CODES[refused.refusal]}] {text}")

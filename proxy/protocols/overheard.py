@@ -24,7 +24,8 @@ _IMAP_REFUSALS = re.compile(rb"(?:(?:%b|\*) (?i:NO|BAD|BYE) [^\r\n\0]+\r\n){1,2}
 _IMAP_KNOWN = re.compile(
     rb"(?P<throttled>\S+ \S+ (?:\[[^\]]*\] )?Request is throttled)"  # FACTS 3.2
     rb"|\* BYE Session invalidated\b.*AccessTokenExpired"  # FACTS 3.3, as the next
-    rb"|\S+ BAD Command received in Invalid state",
+    rb"|\S+ BAD Command received in Invalid state"
+    rb"|\S+ BAD User is authenticated but not connected",  # FACTS 2.3
     re.IGNORECASE,
 )
 
@@ -36,7 +37,9 @@ _POP3_KNOWN = re.compile(rb"(?P<throttled>-ERR (?:\[[^\]]*\] )?Request is thrott
 _SMTP_REFUSALS = re.compile(rb"(?:[45]\d\d[ -][^\r\n\0]+\r\n){1,2}")
 _SMTP_KNOWN = re.compile(
     rb"(?P<throttled>432[ -]4\.3\.2\b|4\d\d[ -].*(?:throttl|concurrent))"  # FACTS 3.1, as the next
-    rb"|554[ -]5\.2\.0\b.*SubmissionQuotaExceeded",
+    rb"|554[ -]5\.2\.0\b.*(?:SubmissionQuotaExceeded|SendAsDenied)"  # FACTS 3.1, 2.4
+    rb"|55\d[ -]5\.(?:2\.252|7\.60|2\.2)\b"  # FACTS 5 row 25; 3.1
+    rb"|430[ -]4\.2\.0\b.*mailbox logon failure",  # FACTS 1.6
     re.IGNORECASE,
 )
 
@@ -49,7 +52,7 @@ _LAST_WORDS = b"* BYE The mail server closed the connection; your program will c
 
 
 def overhear_imap(piece: bytes) -> Overheard | None:
-    """Exchange throttles, or the token of this session has expired (FACTS 3.2, 3.3)."""
+    """Exchange throttles, the token of this session has expired, or it opens no mailbox (FACTS 3.2, 3.3, 2.3)."""
     return _overhear(piece, _IMAP_REFUSALS, _IMAP_KNOWN)
 
 
@@ -59,7 +62,7 @@ def overhear_pop3(piece: bytes) -> Overheard | None:
 
 
 def overhear_smtp(piece: bytes) -> Overheard | None:
-    """Exchange throttles, or the day's recipients are used up (FACTS 3.1)."""
+    """Exchange throttles, or takes no message of this sender, mailbox, or day (FACTS 3.1, 2.4, 1.6)."""
     return _overhear(piece, _SMTP_REFUSALS, _SMTP_KNOWN)
 
 

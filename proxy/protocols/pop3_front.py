@@ -110,7 +110,7 @@ class Pop3Front:
         return [_reply(f"+OK {printable(ready.text) or 'Logged in'}")]
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
-        reply = f"-ERR {_RESPONSE_CODES[refused.refusal]}{printable(refused.text)}"
+        reply = f"-ERR {_RESPONSE_CODES[refused.refusal]}{printable(refused.told)}"
         unasked = self.state is not FrontState.AUTHENTICATING  # as in place of the greeting (CLIENTS decision 3)
         if final or unasked or refused.refusal is Refusal.TOO_MANY_ATTEMPTS:
             return self._close(refused.refusal.value, reply)

@@ -12,7 +12,8 @@ from proxy.login import Bearer
 from proxy.protocols import sasl
 from proxy.protocols.dialogue import printable
 
-_LONG_WORD = re.compile(r"\S{100,}")  # no server writes such a word, but one that echoes half a token would
+# No server writes such words, but one that echoes half a token would: 37 is longer than a GUID.
+_LONG_WORD = re.compile(r"\S{100,}|[\w~+=-]{37,}")
 
 
 def without_token(text: str, bearer: Bearer) -> str:

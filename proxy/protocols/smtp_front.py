@@ -145,7 +145,7 @@ class SmtpFront:
         return [] if self._mail else [_AUTHENTICATED]
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
-        text = printable(refused.text)
+        text = printable(refused.told)
         if self.state is not State.AUTHENTICATING:  # as in place of the greeting (CLIENTS decision 3)
             return self._close(refused.refusal.value, f"421 4.3.2 {text}")
         reply = self._say_no(refused.refusal, text)

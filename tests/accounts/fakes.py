@@ -153,6 +153,9 @@ class FakeMicrosoft:
     def redeem_code(self, app: App, flow: CodeFlow, query: Mapping[str, str]) -> Deferred[Outcome]:
         return self._ask("redeem_code", f"{flow.state} {query.get('code', '')}")
 
+    def redeem_refresh_token(self, app: App, refresh_token: str) -> Deferred[Outcome]:
+        return self._ask("redeem_refresh_token", refresh_token)
+
     def begin_device(self, app: App) -> Deferred[DeviceFlow | NotGranted]:
         self.asked.append(("begin_device", app.name))
         return succeed(self.device_flows.pop(0))

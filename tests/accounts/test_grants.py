@@ -159,9 +159,9 @@ def test_a_refused_grant_comes_back_as_it_was_and_may_be_tried_at_once(
     kind: type[SignInAgain | AppMisconfigured | AdminMustAct], identity: Identity, other: Identity
 ) -> None:
     error = SignInError("invalid_grant", (70008, 50173), "AADSTS70008: x", "bad_token", "c-1", "2026-11-24")
-    identity.put(Broken(granted(1), kind(error), NOW_S + 600))
+    identity.put(Broken(granted(1), kind(error), NOW_S + 600, NOW_S - 60))
     result(other.load())
-    assert other.state == Broken(granted(1), kind(error), 0)
+    assert other.state == Broken(granted(1), kind(error), 0, NOW_S - 60)
 
 
 def test_a_good_grant_comes_back_with_its_time_of_issue(identity: Identity, other: Identity) -> None:

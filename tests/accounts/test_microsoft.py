@@ -517,10 +517,11 @@ def test_a_discovery_that_fails_for_now_is_no_wrong_tenant(
 def test_a_wrong_tenant_is_the_configurations_fault(
     microsoft: Microsoft, inbox: Inbox, idp: IdentityProvider, app: App
 ) -> None:
-    for authority in (f"{idp.base}/nowhere.example", "http://localhost/tenant"):
+    said_by = {f"{idp.base}/nowhere.example": "AADSTS90002", "http://localhost/tenant": "bad_authority"}
+    for authority, code in said_by.items():
         outcome = inbox.wait(microsoft.begin_code(replace(app, authority=authority), BACK, ALICE))
         assert isinstance(outcome, AppMisconfigured)
-        assert outcome.error.code == "bad_authority"
+        assert outcome.error.trace.code == code
 
 
 # --- clouds

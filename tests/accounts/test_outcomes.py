@@ -16,7 +16,7 @@ from proxy.accounts.outcomes import (
     explain,
     sort_error,
 )
-from proxy.login import Fault, Refusal
+from proxy.login import Fault, Refusal, Trace
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_loop_is_waited_out_longer_than_the_service_says() -> None:
 
 def test_an_answer_of_any_shape_is_read() -> None:
     odd = sort_error({"error": 7, "error_codes": "none", "error_description": ["x"], "suberror": None})
-    assert odd == TryLater(SignInError(""))
+    assert odd == TryLater(SignInError("", foreign=True))
     mixed = sort_error({"error": "invalid_grant", "error_codes": [70008, "x", None]})
     assert mixed.error.codes == (70008,)
 
@@ -63,6 +63,22 @@ def test_the_text_is_one_bounded_line_without_anything_like_a_secret() -> None:
     assert error.text == "AADSTS70000: bad token 0.... [31m"
     long = sort_error({"error": "invalid_grant", "error_description": "word " * 1000}).error
     assert len(long.text) == MAX_ERROR_TEXT_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "Trace ID: 1 Correlation ID: {} Timestamp: {}",  # the token endpoint, and a redirect
+        "Request Id: 1 Correlation Id: {} Timestamp: {}",  # the error page
+    ],
+)
+def test_what_an_administrator_needs_is_found_in_the_text_too(tail: str) -> None:
+    id, at = "0a1b2c3d-0000-4000-8000-000000000002", "2027-01-15 08:00:00Z"
+    description = f"AADSTS50105: not assigned. {tail.format(id, at)}"
+    error = sort_error({"error": "access_denied", "error_description": description}).error
+    assert error.trace == Trace("AADSTS50105", id, at)
+    assert error.text == "AADSTS50105: not assigned."
+    assert str(error).endswith(f"(correlation id {id}, {at})")
 
 
 def test_an_error_prints_what_an_administrator_needs() -> None:

@@ -13,6 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.threadpool import ThreadPool
 
+from proxy.accounts.endings import Refused, SignedIn, pasted
+from proxy.accounts.keys import FileKey
 from proxy.accounts.microsoft import Microsoft
 from proxy.accounts.outcomes import (
     AppMisconfigured,
@@ -32,16 +34,12 @@ from proxy.accounts.sign_in import (
     MAX_POLL_INTERVAL_S,
     CodeSignIn,
     DeviceSignIn,
-    Refused,
-    SignedIn,
     SignIns,
-    pasted,
 )
 from proxy.accounts.states import AccountStates
 from proxy.accounts.store import SqliteStore, lock_state_folder
 from proxy.accounts.tokens import Tokens
-from proxy.accounts.vault import Vault, read_key
-from proxy.config.settings import Account, App, KeySource
+from proxy.config.settings import Account, App
 from proxy.demo import browser
 from proxy.demo.identity import Failure as IdpFailure
 from proxy.demo.identity import IdentityProvider
@@ -171,7 +169,10 @@ def test_an_answer_works_until_ten_minutes_are_over(desk: Desk) -> None:
     desk.clock.advance(CODE_LIFE_S - 1)
     assert isinstance(desk.finish_code(quick, granted(1)), SignedIn)
     desk.clock.advance(1)
-    assert isinstance(done(desk.sign_ins.finish_code(slow.id, {"state": slow.id, "code": "c"})), Refused)
+    late = done(desk.sign_ins.finish_code(slow.id, {"state": slow.id, "code": "c"}))
+    assert isinstance(late, Refused)
+    assert "ten minutes" in late.text
+    assert late.unfinished
 
 
 def test_an_abandoned_sign_in_is_forgotten(desk: Desk) -> None:
@@ -291,6 +292,86 @@ def test_what_a_refused_login_says_follows_the_sign_ins_that_are_open(desk: Desk
     assert "mailferry sign-in alice@contoso.com" in desk.refusal()
 
 
+TRACE = {"correlation_id": "c-1", "timestamp": "2027-01-15 08:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "remedy", "who", "code"),
+    [
+        (
+            {"error": "access_denied", "error_description": "AADSTS65004: User declined to consent."},
+            "consent",
+            "accept",
+            "user",
+            "AADSTS65004",
+        ),
+        (
+            {"error": "access_denied", "error_codes": [90095]},
+            "only an administrator",
+            "Ask an administrator",
+            "administrator",
+            "AADSTS90095",
+        ),
+        (
+            {"error": "access_denied", "error_codes": [53003]},
+            "rules block",
+            "administrator",
+            "administrator",
+            "AADSTS53003",
+        ),
+        ({"error": "invalid_grant", "error_codes": [50105]}, "not assigned", "assign", "administrator", "AADSTS50105"),
+        ({"error": "invalid_client", "error_codes": [7000218]}, "secret", "public client", "operator", "AADSTS7000218"),
+    ],
+    ids=["consent denied", "admin consent", "tenant blocked", "not assigned", "no public client"],
+)
+def test_each_no_ends_in_a_line_that_says_what_to_do(
+    desk: Desk, answer: dict[str, object], cause: str, remedy: str, who: str, code: str
+) -> None:
+    refused = desk.finish_code(desk.begin_code(), sort_error({**answer, **TRACE}))
+    device = desk.begin_device()
+    desk.poll(INTERVAL_S, sort_error({**answer, **TRACE}))
+    assert result(device.result()) == refused
+    assert isinstance(refused, Refused)
+    assert cause in refused.text
+    assert remedy in refused.remedy
+    assert (refused.who, refused.unfinished) == (who, False)
+    assert refused.told == (
+        f"{refused.text} {refused.remedy} For an administrator: {code}, correlation id c-1, time 2027-01-15 08:00:00Z."
+    )
+    assert "\n" not in refused.told
+
+
+def test_an_error_at_the_redirect_is_explained_without_microsoft(desk: Desk) -> None:
+    """It says all itself; and the service may be what cannot be reached."""
+    begun = desk.begin_code()
+    query = {"error": "access_denied", "error_description": "AADSTS50105: no", "state": begun.id}
+    refused = done(desk.sign_ins.finish_code(begun.id, query))
+    assert isinstance(refused, Refused)
+    assert refused.trace.code == "AADSTS50105"
+    assert desk.microsoft.count("redeem_code") == 0
+    assert desk.state() == "sign_in_needed", "and this sign-in is over"
+
+
+@pytest.mark.parametrize("query", [{}, {"state": "s"}, {"client_id": "x", "state": "s"}])
+def test_what_holds_no_answer_signs_nobody_in(desk: Desk, query: dict[str, str]) -> None:
+    refused = done(desk.sign_ins.finish_code(desk.begin_code().id, query))
+    assert isinstance(refused, Refused)
+    assert refused.unfinished
+    assert APP.redirect_uri in refused.remedy
+    assert desk.microsoft.count("redeem_code") == 0
+    assert desk.state() == "sign_in_needed"
+
+
+def test_an_unknown_error_is_shown_as_it_came_and_where_to_look(desk: Desk) -> None:
+    answer = {"error": "invalid_grant_odd", "error_description": "AADSTS424242: The moon.", **TRACE}
+    refused = desk.finish_code(desk.begin_code(), sort_error(answer))
+    assert isinstance(refused, Refused)
+    assert "does not know" in refused.text
+    assert "AADSTS424242: The moon." in refused.text
+    assert "https://login.microsoftonline.com/error?code=424242" in refused.remedy
+    assert "correlation id c-1" in refused.told
+
+
 # --- the right person
 
 
@@ -356,28 +437,6 @@ def test_a_store_that_cannot_be_read_does_not_stop_the_right_person(desk: Desk) 
     assert isinstance(result(finishing), SignedIn)
 
 
-# --- a pasted address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "http://localhost/?code=a.b&state=s%2F1",
-        "  <http://localhost:51234/?state=s%2F1&code=a.b>\n",
-        '"http://localhost/?code=a.b&state=s%2F1#_=_"',
-        "?code=a.b&state=s%2F1",
-        "code=a.b&state=s%2F1",
-    ],
-)
-def test_what_a_person_pastes_is_read(text: str) -> None:
-    assert pasted(text) == {"code": "a.b", "state": "s/1"}
-
-
-@pytest.mark.parametrize("text", ["", "  ", "?", "http://localhost/", "what?", "http://[", "\x00"])
-def test_what_holds_no_answer_is_empty(text: str) -> None:
-    assert pasted(text) == {}
-
-
 # --- by device code
 
 
@@ -415,8 +474,17 @@ def test_a_device_code_ends_with_its_time(desk: Desk) -> None:
     ended = result(begun.result())
     assert isinstance(ended, Refused)
     assert "expired" in ended.text
+    assert ended.unfinished
     assert desk.state() == "sign_in_needed"
     assert desk.clock.getDelayedCalls() == []
+
+
+def test_a_device_code_that_microsoft_calls_expired_was_not_refused(desk: Desk) -> None:
+    begun = desk.begin_device()
+    desk.poll(INTERVAL_S, sort_error({"error": "expired_token", "error_codes": [70019]}))
+    ended = result(begun.result())
+    assert isinstance(ended, Refused)
+    assert ended.unfinished
 
 
 def test_a_device_code_that_is_over_when_it_comes_blocks_no_later_one(desk: Desk) -> None:
@@ -441,6 +509,7 @@ def test_a_cancelled_device_code_ends_at_once_and_a_late_grant_is_dropped(desk: 
     ended = result(begun.result())
     assert isinstance(ended, Refused)
     assert "given up" in ended.text
+    assert ended.unfinished
     if polling:
         desk.microsoft.polls[0].callback(granted(1))
     assert desk.state() == "sign_in_needed"
@@ -466,6 +535,19 @@ def test_one_device_code_at_a_time_for_each_identity(desk: Desk) -> None:
     assert done(desk.sign_ins.begin_device(sales)) is begun
     assert desk.begin_device(BOB) is not begun
     assert desk.microsoft.count("begin_device") == 2
+
+
+def test_a_code_that_nobody_asked_for_is_no_sign_in_yet(desk: Desk) -> None:
+    desk.microsoft.device_flows.append(device_flow())
+    offered = done(desk.sign_ins.begin_device(ALICE, announced=False))
+    assert isinstance(offered, DeviceSignIn)
+    assert desk.sign_ins.device(ALICE) is offered
+    assert (desk.state(), offered.announced) == ("sign_in_needed", False)
+    assert done(desk.sign_ins.begin_device(ALICE)) is offered
+    assert done(desk.sign_ins.begin_device(ALICE, announced=False)) is offered, "who asked is still there"
+    assert (desk.state(), offered.announced) == ("signing_in", True)
+    desk.poll(INTERVAL_S, granted(1))
+    assert desk.sign_ins.device(ALICE) is None
 
 
 def test_two_that_begin_together_get_one_device_code(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,10 +619,9 @@ def test_a_sign_in_on_the_real_msal_outlives_a_restart_an_outage_and_a_rotation(
     clock.rightNow = time.time()
     reactor = cast("IReactorFromThreads", inbox)
     folder, key = lock_state_folder(tmp_path / "state"), tmp_path / "key"
-    vault = Vault(read_key(KeySource(key, created=True)))
 
     async def open_office() -> tuple[SqliteStore, Tokens, SignIns]:
-        store = SqliteStore(folder, vault, reactor)
+        store = SqliteStore(folder, FileKey(key, created=True), reactor)
         await store.open()
         microsoft = Microsoft(pool, reactor)
         tokens = Tokens(store, microsoft, clock, AccountStates(clock.seconds), now=clock.seconds)

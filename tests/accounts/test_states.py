@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from dataclasses import replace
 
 import pytest
 
-from proxy.accounts.states import AccountStates, State, TokenCondition, Trouble
-from proxy.login import Fault, LoginRefused, Refusal
+from proxy.accounts.states import (
+    IDLE_WARNING_S,
+    REFRESH_IDLE_LIFE_S,
+    AccountStates,
+    State,
+    TokenCondition,
+    Trouble,
+    secret_warning,
+)
+from proxy.login import Fault, LoginRefused, Refusal, Trace
 from tests.accounts.fakes import ALICE, APP, NOW_S, WallClock, account
 
 GOOD = TokenCondition(None, NOW_S + 3600)
@@ -42,8 +51,15 @@ def test_before_anything_is_known_an_account_is_connecting(states: AccountStates
         "last_error": None,
         "last_error_at": None,
         "fault": None,
+        "who": None,
+        "error_code": None,
+        "correlation_id": None,
+        "error_at": None,
         "remedy": None,
+        "warning": None,
         "token_expires_at": None,
+        "refresh_token_idle_expires_at": None,
+        "client_secret_expires": None,
     }
 
 
@@ -146,6 +162,38 @@ def test_the_newest_error_of_both_parts_is_told(states: AccountStates, clock: Wa
     assert states.report(ALICE)["fault"] == "network"
 
 
+def test_an_error_is_told_with_what_an_administrator_needs(states: AccountStates, clock: WallClock) -> None:
+    trace = Trace("AADSTS50105", "c-1", "2027-01-15 08:00:00Z")
+    trouble = Trouble("Not assigned.", Fault.MICROSOFT_SIGN_IN, "Ask.", "administrator", trace)
+    states.token_changed(ALICE.identity, TokenCondition(State.AUTHENTICATION_ERROR, None, trouble, "Ask."))
+    expected = {
+        "last_error": "Not assigned.",
+        "who": "administrator",
+        "error_code": "AADSTS50105",
+        "correlation_id": "c-1",
+        "error_at": "2027-01-15 08:00:00Z",
+    }
+    assert expected.items() <= states.report(ALICE).items()
+    clock.advance(1)
+    trace = Trace("odd", "c-2")
+    refusal = LoginRefused(Refusal.MISCONFIGURED, "No.", fault=Fault.MAILFERRY, who="operator", trace=trace)
+    states.login_failed(ALICE, refusal)
+    report = states.report(ALICE)
+    assert (report["who"], report["error_code"], report["correlation_id"]) == ("operator", "odd", "c-2")
+
+
+def test_what_ends_by_itself_is_told(states: AccountStates, clock: WallClock) -> None:
+    states.token_changed(ALICE.identity, TokenCondition(None, refreshed_at_s=NOW_S))
+    report = states.report(ALICE)
+    assert (report["refresh_token_idle_expires_at"], report["warning"]) == ("2027-04-15T08:00:00Z", None)
+    clock.advance(REFRESH_IDLE_LIFE_S - IDLE_WARNING_S)
+    assert "on 2027-04-15" in str(states.report(ALICE)["warning"])
+    both = replace(ALICE, app=replace(APP, client_secret_expires=datetime.date(2027, 4, 2)))
+    assert states.warnings(both) == [states.idle_warning(ALICE), secret_warning(both.app, clock.seconds())]
+    assert states.report(both)["warning"] == " ".join(states.warnings(both))
+    assert states.report(both)["client_secret_expires"] == "2027-04-02"
+
+
 def test_accounts_of_one_identity_share_the_token_and_not_the_logins(states: AccountStates) -> None:
     sales = account("sales", mailbox="sales@contoso.com", sign_in=ALICE.name.upper())
     states.token_changed(ALICE.identity, GOOD)
@@ -153,3 +201,19 @@ def test_accounts_of_one_identity_share_the_token_and_not_the_logins(states: Acc
     assert (states.state(ALICE), states.state(sales)) == (State.CONNECTING, State.CONNECTED)
     assert states.report(sales)["token_expires_at"] == "2027-01-15T09:00:00Z"
     assert json.loads(json.dumps(states.report(sales))) == states.report(sales)
+
+
+def test_what_exchange_refuses_behind_a_login_is_told_until_the_next_one(
+    states: AccountStates, clock: WallClock
+) -> None:
+    states.login_succeeded(ALICE)
+    clock.advance(1)
+    no = LoginRefused(Refusal.REFUSED_UPSTREAM, "No.", fault=Fault.EXCHANGE, remedy="Ask {login}.", who="administrator")
+    states.session_troubled(ALICE, no)
+    report = states.report(ALICE)
+    assert (report["state"], report["last_error"], report["fault"]) == ("connected", "No.", "exchange")
+    assert (report["who"], report["remedy"]) == ("administrator", f"Ask {ALICE.name}.")
+    clock.advance(1)
+    states.login_succeeded(ALICE)
+    report = states.report(ALICE)
+    assert (report["last_error"], report["remedy"]) == ("No.", None), "what to do is over, that it was is not"

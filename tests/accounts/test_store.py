@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import sqlite3
@@ -28,15 +29,16 @@ from proxy.accounts.store import (
     StoreDamaged,
     StoreError,
     StoreKeyWrong,
+    StoreTrouble,
     StoreUnavailable,
     Superseded,
     lock_state_folder,
 )
 from proxy.accounts.vault import Vault
+from tests.accounts.key_places import KEY, HeldKey
 
 T = TypeVar("T")
 
-KEY = bytes(range(32))
 ALICE = "work/alice@contoso.com"
 ANSWER_LIMIT_S = 30.0  # a test that waits longer has hung
 
@@ -69,7 +71,7 @@ class Bench:
         self.file = folder / "tokens.sqlite"
         self.folder = lock_state_folder(folder)
         self.reactor = PumpedReactor()
-        self.store = SqliteStore(self.folder, Vault(key), self.reactor)
+        self.store = SqliteStore(self.folder, HeldKey(key), self.reactor)
 
     def open(self) -> Bench:
         self.reactor.wait(self.store.open())
@@ -238,7 +240,7 @@ def test_the_folder_and_its_files_are_ours_alone_whatever_the_umask(folder: Path
         bench.close()
     finally:
         os.umask(mask)
-    assert modes == dict.fromkeys(("lock", "tokens.sqlite", "tokens.sqlite-wal", "tokens.sqlite-shm"), 0o600)
+    assert modes == dict.fromkeys(("lock", "tokens.sqlite", "tokens.sqlite-wal"), 0o600)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -312,7 +314,9 @@ def test_rows_without_a_check_record_are_damage_not_a_new_store(folder: Path) ->
 def test_a_row_put_in_anothers_place_is_not_loaded(folder: Path) -> None:
     bench = reopened(folder)
     bench.save(ALICE, {"whose": "alice"}, 0)
+    bench.close()
     [(alices_row,)] = sql(folder, "SELECT key FROM records WHERE key != 'check'")
+    bench = reopened(folder)
     bench.save("work/mallory", {"whose": "mallory"}, 0)
     bench.close()
     sql(folder, "DELETE FROM records WHERE key = ?", alices_row)
@@ -414,18 +418,81 @@ def test_a_save_under_way_is_finished_before_the_close(folder: Path) -> None:
     assert loaded(folder) == Record(1, {"n": 1})
 
 
-def test_a_locked_file_is_unavailable_and_later_works_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_somebody_else_holds_is_unavailable_and_later_works_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_alice(folder)
+    monkeypatch.setattr("proxy.accounts.rows.LOCK_WAIT_S", 0.01)
+    other = sqlite3.connect(folder / "tokens.sqlite")
+    other.execute("BEGIN IMMEDIATE")
+    told = trouble(folder)
+    assert isinstance(told, StoreUnavailable)
+    assert "database is locked" in told.text
+    other.close()
+    assert loaded(folder) == Record(1, {"n": 1})
+
+
+# A disk that takes no write
+
+
+def fill(bench: Bench, pages: int = 1) -> None:
+    """The file may have no more pages than these, or than it has."""
     table = bench.store._table
     assert table is not None
-    monkeypatch.setattr(table._rows.conn, "_LOOK_S", 0.001)  # it looks often, and sees its thread alive
-    table._rows.conn.execute("PRAGMA busy_timeout = 20")  # sqlite3's own is 5 s
-    other = sqlite3.connect(bench.file)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="database is locked"):
-        bench.save(ALICE, {"n": 1}, 0)
-    other.close()
-    assert bench.load(ALICE) is None
-    assert bench.save(ALICE, {"n": 2}, 0) == 1
+    table._rows.conn.select_one(f"PRAGMA max_page_count = {pages}")
+
+
+def said(bench: Bench) -> StoreTrouble | None:
+    """Asked anew each time."""
+    return bench.store.trouble
+
+
+def test_a_full_disk_is_said_until_a_write_comes_through(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mailferry")
+    clock = iter(range(100, 200, 10))
+    bench = Bench(folder)
+    bench.store._now = lambda: float(next(clock))
+    bench.open()
+    bench.save(ALICE, {"n": 1}, 0)
+    assert said(bench) is None
+    fill(bench)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="full"):
+            bench.save(ALICE, {"text": "x" * 10_000}, 1)
+    told = said(bench)
+    assert told is not None
+    assert "database or disk is full" in told.text
+    assert told.since_s == 100.0, "since the first failure"
+    assert bench.load(ALICE) == Record(1, {"n": 1}), "what is there is read as ever"
+    fill(bench, pages=10_000)
+    bench.save(ALICE, {"text": "x" * 10_000}, 1)
+    assert said(bench) is None
+    bench.close()
+    assert [record.getMessage().split("  ")[0] for record in caplog.records if record.name == "mailferry.store"] == [
+        "the store takes no write; sign-ins live on in memory",
+        "the store takes writes again",
+    ]
+
+
+def test_a_probe_finds_out_without_changing_anything(bench: Bench) -> None:
+    bench.save(ALICE, {"n": 1}, 0)
+    bench.reactor.wait(bench.store.probe())
+    table = bench.store._table
+    assert table is not None
+    table._rows.conn.select_one("PRAGMA query_only = 1")
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        bench.reactor.wait(bench.store.probe())
+    assert said(bench) is not None
+    table._rows.conn.select_one("PRAGMA query_only = 0")
+    bench.reactor.wait(bench.store.probe())
+    assert said(bench) is None
+    assert bench.load(ALICE) == Record(1, {"n": 1})
+
+
+def test_a_writer_that_came_too_late_is_no_trouble(bench: Bench) -> None:
+    with pytest.raises(Superseded):
+        bench.save(ALICE, {}, 7)
+    assert said(bench) is None
 
 
 # The state folder
@@ -462,6 +529,24 @@ def test_a_folder_in_which_others_may_write_is_refused(folder: Path) -> None:
     folder.chmod(0o770)
     with pytest.raises(StoreUnavailable, match=f"Run: chmod 700 {folder}"):
         lock_state_folder(folder)
+
+
+def test_a_folder_that_others_may_look_into_is_closed_to_them(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o755)
+    lock_state_folder(folder).release()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_lock_holds_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    held = lock_state_folder(folder)
+    with pytest.raises(StateFolderHeld):
+        lock_state_folder(folder)
+    held.release()
 
 
 def test_another_users_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from proxy.accounts.tokens import (
     Tokens,
 )
 from proxy.config.settings import Account, Flow
-from proxy.login import Bearer, Fault, LoginRefused, Refusal
+from proxy.login import Bearer, Fault, LoginRefused, Refusal, Trace
 from tests.accounts.fakes import (
     ALICE,
     APP,
@@ -397,6 +397,74 @@ def test_after_a_sign_in_logins_work_at_once(expired: Office) -> None:
     expired.sign_in(3)
     assert expired.token() == "access-3"
     assert expired.microsoft.count() == 1
+
+
+def test_a_refusal_can_be_found_in_microsofts_log(expired: Office) -> None:
+    login = expired.access()
+    answer = {"error": "invalid_grant", "error_codes": [50105], "correlation_id": "c-1", "timestamp": "then"}
+    expired.microsoft.answer(sort_error(answer))
+    refused = refusal_of(login)
+    assert refused.trace == Trace("AADSTS50105", "c-1", "then")
+    assert "For an administrator: AADSTS50105, correlation id c-1, time then." in refused.whole
+    assert "correlation id c-1" in refused.detail
+    report = expired.states.report(ALICE)
+    assert (report["error_code"], report["correlation_id"], report["error_at"]) == ("AADSTS50105", "c-1", "then")
+    assert report["who"] == "administrator"
+
+
+# --- upkeep: what nobody uses (the looks are in `test_upkeep.py`)
+
+
+def test_when_a_grant_was_renewed_last_is_known_and_outlives_a_restart(office: Office) -> None:
+    assert done(office.tokens.renewed_at_s(ALICE)) is None
+    office.sign_in(1)
+    began_s = office.clock.seconds()
+    assert done(office.tokens.renewed_at_s(ALICE)) == began_s
+    office.clock.advance(86_400)
+    office.restart()
+    assert done(office.tokens.renewed_at_s(ALICE)) == began_s
+    assert done(office.tokens.renewed_at_s(account(app=DAEMON))) is None
+
+
+def test_a_renewal_is_one_refresh_and_says_whether_it_went_well(office: Office) -> None:
+    office.sign_in(1)
+    office.clock.advance(86_400)
+    renewing, login = running(office.tokens.renew(ALICE)), office.access()
+    assert office.microsoft.count() == 1
+    office.microsoft.answer(office.granted(2))
+    assert result(renewing)
+    assert result(login).token == "access-2"
+    office.clock.advance(86_400)
+    renewing = running(office.tokens.renew(ALICE))
+    office.microsoft.answer(later())
+    assert not result(renewing)
+    assert not done(office.tokens.renew(ALICE)), "the service is left alone for a while"
+    assert office.microsoft.count() == 2
+
+
+def test_what_was_never_granted_or_is_used_up_is_not_renewed(office: Office) -> None:
+    assert not done(office.tokens.renew(ALICE))
+    office.sign_in(1)
+    office.clock.advance(HOUR_S)
+    login = office.access()
+    office.microsoft.answer(again())
+    refusal_of(login)
+    assert not done(office.tokens.renew(ALICE))
+    assert office.microsoft.count() == 1
+
+
+def test_whether_a_person_must_sign_in_is_told(office: Office) -> None:
+    assert office.tokens.awaits_sign_in(ALICE)
+    office.tokens.signing_in(ALICE, "in the browser")
+    assert office.tokens.awaits_sign_in(ALICE)
+    office.sign_in(1)
+    assert not office.tokens.awaits_sign_in(ALICE)
+    for outcome, awaited in ((AdminMustAct(SignInError("x", (53003,))), False), (again(), True)):
+        office.clock.advance(HOUR_S)
+        login = office.access()
+        office.microsoft.answer(outcome)
+        refusal_of(login)
+        assert office.tokens.awaits_sign_in(ALICE) is awaited
 
 
 @pytest.mark.parametrize(

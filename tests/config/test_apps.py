@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from proxy.config import App
@@ -50,6 +52,23 @@ def test_the_defaults(folder: Folder) -> None:
 def test_the_authority_follows_cloud_and_account_types(folder: Folder, cloud: str, host: str, types: str) -> None:
     [work] = folder.config(app(f"cloud: {cloud}\n    account_types: {types}")).apps.values()
     assert (work.authority, work.account_types, work.own_authority) == (f"https://{host}/{types}", types, False)
+
+
+def test_the_end_of_a_secret(folder: Folder) -> None:
+    secret = "client_secret: the~Secret~Value\n    client_secret_expires"
+    for written in ("2027-05-01", "'2027-05-01'"):
+        [work] = folder.config(app(f"{secret}: {written}")).apps.values()
+        assert work.client_secret_expires == datetime.date(2027, 5, 1)
+    for wrong in ("2027-02-30", "1.5.2027", "soon", "20270501", "2027-05-01T00:00:00Z"):
+        severity, _, key, problem = told(folder, app(f"{secret}: {wrong}"))
+        assert (severity, key) == ("error", "apps.work.client_secret_expires")
+        assert "is not a day" in problem
+
+
+def test_an_end_without_a_secret_is_a_remainder(folder: Folder) -> None:
+    severity, _, key, problem = told(folder, app("client_secret_expires: 2027-05-01"))
+    assert (severity, key) == ("warning", "apps.work.client_secret_expires")
+    assert "no client_secret" in problem
 
 
 def test_an_authority_given_whole(folder: Folder) -> None:

@@ -11,10 +11,15 @@ from proxy.config import (
     ConfigurationError,
     Value,
     add_password,
+    change_account,
+    change_app,
     conf_d,
+    is_ours,
+    judge_app,
     read,
     remove_account,
     remove_app,
+    remove_password,
     write_account,
     write_app,
 )
@@ -351,3 +356,61 @@ def test_changes_wait_for_each_other(made: Folder) -> None:
 def test_the_longest_name_leaves_room_for_the_temporary_file(made: Folder) -> None:
     login = "a" * (conf_d.MAX_FILE_NAME_OCTETS - 4) + "@x.y"
     assert write_account(made.main, account(login), made.environ).exists()
+
+
+def test_a_change_keeps_the_other_keys(made: Folder) -> None:
+    write_app(made.main, "work", {**APP, "client_secret": "old~secret"}, made.environ)
+    change_app(made.main, "WORK", {"account_types": "consumers", "enabled": False}, made.environ)
+    app = read(made.main, made.environ).config.apps["work"]
+    assert (app.account_types, app.enabled) == ("consumers", False)
+    assert app.client_secret is not None
+    assert app.client_secret.value == "old~secret"
+    change_app(made.main, "work", {"client_secret": None, "enabled": None}, made.environ)
+    app = read(made.main, made.environ).config.apps["work"]
+    assert (app.client_secret, app.enabled) == (None, True)
+    change_account(made.main, "Alice@contoso.com", {"mailbox": "sales@contoso.com"}, made.environ)
+    account = read(made.main, made.environ).config.accounts[0]
+    assert (account.name, account.mailbox, account.passwords[0].hash) == (
+        "alice@contoso.com",
+        "sales@contoso.com",
+        HASH,
+    )
+    change_account(made.main, "alice@contoso.com", {"mailbox": None}, made.environ)
+    assert "mailbox" not in files(made)["account-alice@contoso.com.yaml"]
+
+
+def test_a_change_that_would_not_load_is_not_made(made: Folder) -> None:
+    before = files(made)
+    with pytest.raises(ConfigurationError, match="account_types"):
+        change_app(made.main, "work", {"account_types": "nonsense"}, made.environ)
+    with pytest.raises(ConfigurationError, match="there is no app 'other'"):
+        change_account(made.main, "alice@contoso.com", {"app": "other"}, made.environ)
+    with pytest.raises(ConfigurationError, match="there is no app 'play'"):
+        change_app(made.main, "play", {}, made.environ)
+    assert files(made) == before
+
+
+def test_judging_writes_nothing(made: Folder) -> None:
+    before = files(made)
+    judge_app(made.main, "play", APP, made.environ)
+    with pytest.raises(ConfigurationError) as caught:
+        judge_app(made.main, "play", {"application_id": "x", "account_types": "y"}, made.environ)
+    assert [finding.key for finding in caught.value.findings] == ["apps.play.application_id", "apps.play.account_types"]
+    assert files(made) == before
+
+
+def test_taking_a_password_away(made: Folder) -> None:
+    login = "alice@contoso.com"
+    add_password(made.main, login, {"hash": OTHER_HASH, "name": "phone"}, made.environ)
+    remove_password(made.main, login, "phone", made.environ)
+    assert [local.name for local in read(made.main, made.environ).config.accounts[0].passwords] == ["main"]
+    with pytest.raises(ConfigurationError, match="there is no password 'phone'"):
+        remove_password(made.main, login, "phone", made.environ)
+    with pytest.raises(ConfigurationError, match="'main' is its only password"):
+        remove_password(made.main, login, "main", made.environ)
+
+
+def test_what_is_ours(made: Folder) -> None:
+    assert is_ours(made.main, "app", "Work")
+    assert is_ours(made.main, "account", "alice@contoso.com")
+    assert not is_ours(made.main, "app", "play")

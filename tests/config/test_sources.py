@@ -108,6 +108,9 @@ def test_where_the_key_is(folder: Folder) -> None:
     assert folder.config(text + "key: {credential: other}\n").key == KeySource(other, created=False)
     file = folder.write("k", "")
     assert folder.config(text + "key: {file: k}\n").key == KeySource(file, created=False)
+    assert folder.config(text + "key: {file: k, keyring: false}\n").key == KeySource(file, created=False)
+    in_keyring = KeySource(own.file, created=True, keyring=True)
+    assert folder.config(text + "key: {keyring: true}\n").key == in_keyring
 
 
 def test_keys_that_cannot_be_used(folder: Folder) -> None:
@@ -116,7 +119,9 @@ def test_keys_that_cannot_be_used(folder: Folder) -> None:
     assert told(folder, "key: {file: none}\n") == (1, "key", problem)
     assert told(folder, "key: {file: .}\n") == (1, "key", f"{folder.path} is not a regular file")
     assert told(folder, "key: [x]\n") == (1, "key", "is a list")
-    assert told(folder, "hostname: x\nkey: {keyring: true}\n") == (2, "key.keyring", "not available in this version")
+    assert told(folder, "hostname: x\nkey: {keyring: false}\n") == (2, "key", "names no source")
+    assert told(folder, "key: {keyring: true, file: a}\n") == (1, "key", "names more than one source")
+    assert told(folder, "key: {keyring: maybe}\n")[1] == "key.keyring"
     assert told(folder, "key: {file: a, credential: b}\n") == (1, "key", "names more than one source")
     file = folder.write("k", "", 0o640 if os.geteuid() else 0o644)
     assert told(folder, "key: {file: k}\n")[2].startswith(f"{file} is not private: ")

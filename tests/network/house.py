@@ -15,6 +15,7 @@ from typing import Literal, cast
 
 from twisted.internet.defer import Deferred
 
+from proxy.accounts.invitations import Invitations
 from proxy.accounts.passdb import PassDb
 from proxy.accounts.states import AccountStates
 from proxy.accounts.tokens import Tokens
@@ -159,6 +160,21 @@ class FakeStates:
     def login_failed(self, account: Account, refused: LoginRefused) -> None:
         self.told.append(f"{account.name} {refused.refusal.value}")
 
+    def session_troubled(self, account: Account, refused: LoginRefused) -> None:
+        self.told.append(f"{account.name} in a session: {refused.cause}")
+
+
+class FakeInvitations:
+    """Invites with these words."""
+
+    def __init__(self) -> None:
+        self.words = ""
+        self.asked: list[str] = []
+
+    async def invite(self, account: Account) -> str:
+        self.asked.append(account.name)
+        return self.words
+
 
 @dataclass
 class Visit:
@@ -285,6 +301,7 @@ class House:
     passdb: FakePassDb
     tokens: FakeTokens
     states: FakeStates
+    invitations: FakeInvitations
     services: Services
 
 
@@ -304,17 +321,18 @@ def house(reactor: TurningReactor, mailbox: Mailbox | None = None, *, listeners:
         key=KeySource(Path("/nonexistent/key"), created=True),
         log=Log("debug", "text"),
     )
-    passdb, tokens, states = FakePassDb(), FakeTokens(), FakeStates()
+    passdb, tokens, states, invitations = FakePassDb(), FakeTokens(), FakeStates(), FakeInvitations()
     services = Services(
         config=config,
         passdb=cast("PassDb", passdb),
         throttle=Throttle(reactor.seconds),
         mailboxes=Mailboxes(config, cast("Tokens", tokens), reactor),
+        invitations=cast("Invitations", invitations),
         states=cast("AccountStates", states),
         gate=Gate(reactor),
         reactor=reactor,
     )
-    return House(passdb, tokens, states, services)
+    return House(passdb, tokens, states, invitations, services)
 
 
 def with_connections(account: Account, imap: int) -> Account:

@@ -335,3 +335,12 @@ def test_holds_that_are_over_are_forgotten(gate: Gate, clock: Clock) -> None:
     clock.advance(10)
     gate.hold("imap carol", 10)
     assert list(gate._holds) == ["imap carol"]
+
+
+def test_places_are_counted(gate: Gate) -> None:
+    assert gate.taken("imap alice") == 0
+    first, second = Visitor(gate, limit=2), Visitor(gate, limit=2)
+    assert (gate.taken("imap alice"), gate.taken("smtp alice")) == (2, 0)
+    first.leave()
+    second.leave()
+    assert gate.taken("imap alice") == 0

@@ -289,6 +289,49 @@ def test_what_the_tokens_refuse_is_told(
     assert hear(reactor, going).startswith(b"a OK ")
 
 
+def test_whose_password_was_right_is_invited_and_the_log_does_not_hear_it(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    home.tokens.refuses = LoginRefused(Refusal.SIGN_IN_NEEDED, "Nobody has signed in.", fault=Fault.CLIENT)
+    home.invitations.words = "Sign in at https://there with code THECODE42."
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(b"x LOGIN alice wrong-password\r\n")
+    reactor.pass_time(WRONG_PASSWORD_DELAY_S)
+    assert b"THECODE42" not in hear(reactor, going)
+    assert home.invitations.asked == []
+    going.program.got.clear()
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going) == (
+        b"a NO [UNAVAILABLE] Sign in at https://there with code THECODE42. Nobody has signed in.\r\n"
+    )
+    assert home.invitations.asked == ["alice"]
+    assert "Nobody has signed in." in str([record.__dict__ for record in caplog.records])
+    assert "THECODE42" not in str([record.__dict__ for record in caplog.records])
+
+
+def test_a_device_that_said_no_password_is_not_invited(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    home.tokens.refuses = LoginRefused(Refusal.SIGN_IN_NEEDED, "Nobody has signed in.", fault=Fault.CLIENT)
+    through = door(certificate, "smtp", allow_from=(ip_network("127.0.0.0/8"),), implicit_account="ALICE")
+    going = greeted(reactor, home, through)
+    going.program.say(b"HELO scanner\r\nMAIL FROM:<a@b.example>\r\n")
+    assert b" Nobody has signed in." in hear(reactor, going, b"Nobody has signed in.\r\n")
+    assert home.invitations.asked == []
+
+
+@pytest.mark.parametrize("refusal", [Refusal.TRY_LATER, Refusal.MISCONFIGURED])
+def test_where_no_sign_in_helps_nobody_is_invited(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, refusal: Refusal
+) -> None:
+    home.tokens.refuses = LoginRefused(refusal, "Not now.", fault=Fault.NETWORK, again_in_s=600)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    assert hear(reactor, going) == b"a NO [UNAVAILABLE] Not now.\r\n"
+    assert home.invitations.asked == []
+
+
 def test_authenticated_but_not_connected_is_no_success(
     reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
 ) -> None:
@@ -975,6 +1018,30 @@ def test_throttling_at_the_login_holds_the_next_one_back(
     going.program.say(IMAP_LOGIN)
     assert hear(reactor, going).startswith(b"a NO [UNAVAILABLE] ")
     assert len(mailbox.visits) == 1
+
+
+def test_what_exchange_refuses_in_the_stream_is_told_to_the_log_and_of_the_account(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    mailbox: Mailbox,
+    home: House,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    said = b"b BAD User is authenticated but not connected.\r\n"
+    mailbox.visit.peer.say(said)
+    assert hear(reactor, going) == said
+    succeeded, troubled = home.states.told
+    assert (succeeded, troubled.partition(":")[0]) == ("alice succeeded", "alice in a session")
+    [line] = logged(caplog, "upstream said")
+    assert line["fault"] == "exchange"
+    assert str(line["cause"]) in troubled
+    assert "Full Access" in str(line["remedy"])
+    other = greeted(reactor, home, door(certificate))
+    other.program.say(IMAP_LOGIN)
+    assert b"a OK " in hear(reactor, other, b"completed.\r\n"), "nobody waits for it"
 
 
 def test_the_end_of_a_token_is_passed_on_at_once(

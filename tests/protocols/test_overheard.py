@@ -44,6 +44,12 @@ KNOWN: list[tuple[Reader, bytes, float | None]] = [
     (overhear_smtp, b"421 4.3.2 Too many concurrent connections\r\n", DEFAULT_BACK_OFF_S),
     (overhear_smtp, b"451 4.7.500 Server busy, throttling\r\n", DEFAULT_BACK_OFF_S),
     (overhear_smtp, QUOTA, None),
+    (overhear_smtp, b"554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException\r\n", None),
+    (overhear_smtp, b"554 5.2.252 SendAsDenied; alice not allowed to send as bob\r\n", None),
+    (overhear_smtp, b"550 5.7.60 SMTP; Client does not have permissions to send as this sender\r\n", None),
+    (overhear_smtp, b"554 5.2.2 mailbox full\r\n", None),
+    (overhear_smtp, b"430 4.2.0 STOREDRV; mailbox logon failure; Cannot open mailbox\r\n", None),
+    (overhear_imap, b"a9 BAD User is authenticated but not connected.\r\n", None),
 ]
 each_known = pytest.mark.parametrize(("overhear", "piece", "back_off_s"), KNOWN, ids=[str(k[1][:24]) for k in KNOWN])
 each_reader = pytest.mark.parametrize("overhear", [overhear_imap, overhear_pop3, overhear_smtp])
@@ -131,7 +137,8 @@ def test_the_pause_is_what_was_suggested_within_bounds(suggested: bytes, back_of
         (overhear_pop3, b"+OK %b\r\n" % THROTTLED),
         (overhear_smtp, b"250 2.0.0 OK, throttled\r\n"),
         (overhear_smtp, b"451 4.3.2 Temporary server error\r\n"),
-        (overhear_smtp, b"554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException\r\n"),
+        (overhear_smtp, b"554 5.2.0 STOREDRV.Submission.Exception:AnotherException\r\n"),
+        (overhear_smtp, b"550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found\r\n"),
     ],
 )
 def test_other_replies_are_not(overhear: Reader, piece: bytes) -> None:

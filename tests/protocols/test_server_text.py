@@ -25,6 +25,13 @@ def test_short_tokens_are_hidden_too() -> None:
     assert without_token("no 'abc'\r\n", Bearer("u", "abc")) == "no '...'"
 
 
+def test_what_might_be_another_secret_is_hidden_and_what_cannot_be_is_shown() -> None:
+    header = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"RS256","x5t":"1"}').decode()
+    assert without_token(f"NO {header}.{'x' * 40}", BEARER) == "NO ......."
+    shown = "NO 7d2f0c1e-3b64-4f5a-9c8e-51a0d3e6b742 AM0PR01CA0001.eurprd01.prod.exchangelabs.com"
+    assert without_token(shown, BEARER) == shown
+
+
 def test_challenge_is_decoded_where_it_can_be() -> None:
     assert challenge_text(base64.b64encode(b'{"status":"401"}')) == '{"status":"401"}'
     assert challenge_text(b"so \xff") == "so �"
