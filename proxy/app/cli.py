@@ -12,8 +12,9 @@ from typing import Any
 from proxy import __version__, log
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
-from proxy.app import commands, signing_in
-from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_USAGE, DeskError
+from proxy.app import authority, commands, equipping, keeping, kit, moving_in, opening, probing, signing_in
+from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_USAGE, DeskError, refused_login
+from proxy.app.importing.readers import READERS
 from proxy.app.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.settings import PROTOCOL_NAMES, Cloud, Flow
@@ -32,7 +33,8 @@ def run(arguments: Sequence[str]) -> int:
     except DeskError as error:
         return _fail(error.text, error.exit_code)
     except LoginRefused as refused:
-        return _fail(refused.text, EXIT_FAILED)
+        told = refused_login(refused)
+        return _fail(told.text, told.exit_code)
     except StateFolderHeld as held:
         who = f"Another mailferry (process {held.pid})" if held.pid else "Another mailferry"
         return _fail(f"{who} works in the state folder; wait or stop it.", EXIT_HELD)
@@ -68,6 +70,18 @@ def parser() -> argparse.ArgumentParser:
     app = verbs.group("app", "app registrations in Microsoft Entra")
     _app_options(app.add("add", commands.app_add, "enter a registration", "mailferry app add work"))
     app.add("list", commands.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
+    change = app.add("change", commands.app_change, "change one", "mailferry app change work --disable")
+    _app_options(change)
+    change.add_argument(
+        "--no-client-secret", action="store_true", help="take the secret away: a public client has none"
+    )
+    switch = change.add_mutually_exclusive_group()
+    switch.add_argument(
+        "--enable", dest="enabled", action="store_true", default=None, help="let people sign in with it"
+    )
+    switch.add_argument(
+        "--disable", dest="enabled", action="store_false", default=None, help="its accounts stand still"
+    )
     removal = app.add("remove", commands.app_remove, "forget one", "mailferry app remove work")
     removal.add_argument("name", metavar="NAME")
 
@@ -81,7 +95,14 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true")
     show = account.add("show", commands.account_show, "one account in full", "", login=True)
     show.add_argument("--json", action="store_true")
+    changing = account.add("change", commands.account_change, "change one; '' for the default", "", login=True)
+    changing.add_argument("--app", metavar="NAME", help="its app")
+    changing.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open")
+    changing.add_argument("--sign-in", metavar="ADDRESS", help="who signs in")
+    changing.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp")
     account.add("remove", commands.account_remove, "forget it, and its tokens", "", login=True)
+    test = account.add("test", probing.account_test, "try IMAP, POP3 and sending at Exchange", "", login=True)
+    test.add_argument("--json", action="store_true", help="the verdicts as JSON")
 
     sign_in = verbs.add("sign-in", signing_in.sign_in, "sign in with Microsoft", "", login=True)
     ways = sign_in.add_mutually_exclusive_group()
@@ -92,6 +113,10 @@ def parser() -> argparse.ArgumentParser:
     ):
         ways.add_argument(f"--{way}", dest="way", action="store_const", const=way, help=help_text)
     verbs.add("sign-out", signing_in.sign_out, "forget the tokens", "", login=True)
+    doctor = verbs.add("doctor", probing.doctor, "find out why it does not work", "mailferry doctor alice@contoso.com")
+    doctor.add_argument("login", metavar="LOGIN", nargs="?", help="this account alone; without it, all")
+    doctor.add_argument("--bundle", metavar="FILE", help="write a report without names and secrets to this file")
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
 
     password = verbs.add(
         "password", commands.password, "make a new local password", "mailferry password alice@contoso.com"
@@ -103,6 +128,49 @@ def parser() -> argparse.ArgumentParser:
     password.add_argument(
         "--from", dest="networks", metavar="CIDR", action="append", help="from where; with --name; repeatable"
     )
+    password.add_argument("--remove", metavar="DEVICE", help="take a device's password away")
+
+    example = "mailferry settings alice@contoso.com --for thunderbird"
+    _settings_options(
+        verbs.add("settings", equipping.settings, "what to type into a mail program, or its file", example)
+    )
+    _ca_options(
+        verbs.add("ca", authority.ca, "the certificate that mail programs trust", "mailferry ca --steps windows")
+    )
+    example = "mailferry administrator alice@contoso.com --mail"
+    _kit_options(verbs.add("administrator", kit.administrator, "what an administrator must switch on", example))
+
+    _import_options(
+        verbs.add(
+            "import",
+            moving_in.import_,
+            "take over from another program",
+            "mailferry import emailproxy.config --dry-run",
+        )
+    )
+
+    key = verbs.group("key", "the key that seals the stored sign-ins", example="rotate")
+    key.add("rotate", keeping.key_rotate, "seal every stored sign-in with a new key", "mailferry key rotate")
+    backup = verbs.add(
+        "backup",
+        keeping.backup,
+        "write every stored sign-in into one file, sealed with a passphrase",
+        "mailferry backup mailferry.backup",
+    )
+    _backup_options(backup, "take the files of conf.d along")
+    restore = verbs.add(
+        "restore",
+        keeping.restore,
+        "bring back what a backup holds and is not here, or older here",
+        "mailferry restore mailferry.backup",
+    )
+    _backup_options(restore, "bring back the files of conf.d, too")
+    restore.add_argument("--replace", action="store_true", help="take the backup's even where what is here is newer")
+    restore.add_argument("--check", action="store_true", help="verify the backup and say what would be done")
+
+    page = verbs.add("page", opening.page, "print a link that opens the set-up page once", "mailferry page --open")
+    page.add_argument("--open", action="store_true", help="open it in this machine's browser, too")
+    page.add_argument("--json", action="store_true", help="the link as JSON")
     return top
 
 
@@ -123,9 +191,9 @@ class _Verbs:
             verb.add_argument("login", metavar="LOGIN", help="what the mail program sends as user name")
         return verb
 
-    def group(self, name: str, help_text: str) -> _Verbs:
+    def group(self, name: str, help_text: str, *, example: str = "list") -> _Verbs:
         prefix = f"{self._prefix} {name}"
-        return _Verbs(self._add(name, help_text, f"{prefix} list"), prefix)
+        return _Verbs(self._add(name, help_text, f"{prefix} {example}"), prefix)
 
     def _add(self, name: str, help_text: str, example: str) -> argparse.ArgumentParser:
         description = f"{help_text[0].upper()}{help_text[1:]}."
@@ -145,6 +213,7 @@ def _app_options(add: argparse.ArgumentParser) -> None:
         "--account-types", metavar="TYPES", help="consumers, organizations, common, a directory id or domain"
     )
     add.add_argument("--client-secret-file", metavar="FILE", help="a private file with the secret's Value")
+    add.add_argument("--client-secret-expires", metavar="DATE", help="its end as the portal shows it: 2027-05-01")
     add.add_argument("--client-secret-stdin", action="store_true", help="read the secret's Value from standard input")
     add.add_argument("--certificate", nargs=2, metavar=("PEM", "KEY"), help="instead of a secret")
     add.add_argument("--flow", choices=[flow.value for flow in Flow], help="delegated (people sign in) or app_only")
@@ -152,6 +221,53 @@ def _app_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--redirect-uri", metavar="URI", help="default: http://localhost")
     add.add_argument("--authority", metavar="URL", help="a private sign-in service: its whole authority address")
     add.add_argument("--ca-file", metavar="FILE", help="trust this certificate authority for it")
+
+
+def _settings_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("login", metavar="LOGIN", help="the account's login")
+    verb.add_argument("--for", dest="client", metavar="PROGRAM", help="which one; without it, they are listed")
+    verb.add_argument("--output", metavar="FILE", help="write the program's file here, or the steps")
+    verb.add_argument("--host", metavar="NAME", help="how another machine, where the program runs, calls this one")
+    verb.add_argument("--tls", action="store_true", help="encrypt on this machine, too")
+    verb.add_argument("--json", action="store_true", help="steps and files as JSON")
+
+
+def _ca_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--output", metavar="FILE", help="write a copy of the certificate here (PEM)")
+    verb.add_argument("--steps", metavar="SYSTEM", help="how windows, macos, ios, debian, thunderbird, … trust it")
+    verb.add_argument(
+        "--acknowledge", action="store_true", help="a change is known to all programs: announce it no more"
+    )
+    verb.add_argument("--json", action="store_true")
+
+
+def _kit_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("login", metavar="LOGIN", help="the account's login")
+    verb.add_argument("--mail", action="store_true", help="a mail to send to the administrator")
+    verb.add_argument("--script", action="store_true", help="the PowerShell lines alone")
+    verb.add_argument("--json", action="store_true")
+
+
+def _import_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "files", metavar="FILE", nargs="+", help="a file or folder of email-oauth2-proxy, sasl-xoauth2 or DavMail"
+    )
+    verb.add_argument("--kind", choices=list(READERS), help="whose file it is, where that does not show")
+    verb.add_argument("--dry-run", action="store_true", help="say everything, write nothing")
+    verb.add_argument("--json", action="store_true", help="all that is said as JSON")
+    verb.add_argument("--app", metavar="NAME", help="the app for accounts that bring none of their own")
+    verb.add_argument("--ca-file", metavar="FILE", help="trust this certificate authority for private sign-in services")
+    verb.add_argument(
+        "--passwords-stdin",
+        action="store_true",
+        help="read the mail programs' passwords, which open the tokens, from standard input: one a line, in the "
+        "accounts' order",
+    )
+
+
+def _backup_options(verb: argparse.ArgumentParser, configuration: str) -> None:
+    verb.add_argument("file", metavar="FILE", type=Path, help="the backup; its passphrase is asked for, or piped in")
+    verb.add_argument("--configuration", action="store_true", help=configuration)
 
 
 def _protocols(text: str) -> list[str]:

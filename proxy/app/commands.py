@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from proxy import config as configuration
-from proxy.accounts.passdb import generate_password, hash_password
+from proxy.accounts.passdb import hash_password
+from proxy.app import opening
 from proxy.app.counter import Counter, reload_daemon
 from proxy.app.desk import EXIT_USAGE, DeskError
-from proxy.app.lookup import find_account, find_config, find_loaded, find_main_file, find_only_app
+from proxy.app.lookup import find_account, find_config, find_loaded, find_only_app, find_registry
 from proxy.app.terminal import UsageError, ask, print_table, read_line, shown
 from proxy.config import Account, App, Config, ConfigurationError, Value
 from proxy.config.settings import Flow
+
+_ACCOUNT_KEYS = ("mailbox", "sign_in", "protocols")
 
 # --- the daemon
 
@@ -24,13 +27,15 @@ from proxy.config.settings import Flow
 def serve(options: Namespace) -> int:
     from proxy.app import daemon
 
-    if configuration.locate(options.config, os.environ) is None:
+    first_start = configuration.locate(options.config, os.environ) is None
+    if first_start:
         made = configuration.create_starter(os.environ)
         print(f"mailferry: no configuration found; a first one was made: {made}", file=sys.stderr)
     loaded = find_loaded(options)
     for finding in loaded.findings:
         print(finding, file=sys.stderr)
-    return daemon.serve(loaded.config, os.environ)
+    greet = opening.greet if opening.sees_a_person(first_start=first_start) else None
+    return daemon.serve(loaded.config, os.environ, greet=greet)
 
 
 def demo(options: Namespace) -> int:
@@ -59,7 +64,7 @@ def check(options: Namespace) -> int:
 
 
 def app_add(options: Namespace) -> int:
-    main, config = find_main_file(options), find_config(options)
+    registry, config = find_registry(options), find_config(options)
     app: dict[str, Value] = {
         "application_id": options.application_id
         or ask("Application (client) ID, from the registration's overview page", "--application-id"),
@@ -73,20 +78,30 @@ def app_add(options: Namespace) -> int:
         ),
     }
     secret = _client_secret(options)
-    if secret is not None:
-        app["client_secret"] = secret
-    if options.certificate:
-        pem, key_file = options.certificate
-        app["certificate"] = {"file": _absolute(pem), "key": _absolute(key_file)}
-    for key in ("flow", "cloud", "redirect_uri", "authority"):
-        if getattr(options, key) is not None:
-            app[key] = getattr(options, key)
-    if options.ca_file:
-        app["ca_file"] = _absolute(options.ca_file)
-    file = configuration.write_app(main, options.name, app, os.environ)
+    if secret is None and options.application_id is None and not options.certificate and sys.stdin.isatty():
+        secret = read_line("Client secret's Value (empty for a mobile and desktop registration): ", hidden=True) or None
+    file = registry.add_app(options.name, app | _app_keys(options, secret))
     print(f"App {options.name} is written to {file}.")
     _tell_daemon(config)
     print("Next: mailferry account add LOGIN")
+    return 0
+
+
+def app_change(options: Namespace) -> int:
+    registry, config = find_registry(options), find_config(options)
+    changes: dict[str, Value] = _app_keys(options, _client_secret(options))
+    for key in ("application_id", "account_types"):
+        if getattr(options, key) is not None:
+            changes[key] = getattr(options, key)
+    if options.no_client_secret:
+        changes |= {"client_secret": None, "client_secret_expires": None}
+    if options.enabled is not None:
+        changes["enabled"] = None if options.enabled else False
+    if not changes:
+        raise UsageError("Say what to change; `mailferry app change --help` lists it.")
+    file = registry.change_app(options.name, changes)
+    print(f"App {options.name} is changed in {file}.")
+    _tell_daemon(config)
     return 0
 
 
@@ -101,7 +116,7 @@ def app_list(options: Namespace) -> int:
 
 def app_remove(options: Namespace) -> int:
     config = find_config(options)
-    file = configuration.remove_app(find_main_file(options), options.name, os.environ)
+    file = find_registry(options).remove_app(options.name)
     print(f"App {options.name} is forgotten; {file} is gone.")
     _tell_daemon(config)
     return 0
@@ -111,26 +126,30 @@ def app_remove(options: Namespace) -> int:
 
 
 def account_add(options: Namespace) -> int:
-    main, config = find_main_file(options), find_config(options)
-    if config.account(options.login) is not None:
-        raise UsageError(
-            f"Account {options.login} is there already. For a new password: mailferry password {options.login}. "
-            f"To begin anew: mailferry account remove {options.login}"
-        )
-    app = options.app or find_only_app(config)
-    secret = generate_password()
-    account: dict[str, Value] = {"login": options.login, "app": app, "password": hash_password(secret)}
-    for key in ("mailbox", "sign_in", "protocols"):
-        if getattr(options, key):
-            account[key] = getattr(options, key)
-    file = configuration.write_account(main, account, os.environ)
-    print(f"Account {options.login} is written to {file}.")
-    print(f"Its local password, shown this once; type it into the mail program:\n\n    {secret}\n")
+    registry, config = find_registry(options), find_config(options)
+    app = options.app or (find_only_app(config) if config.account(options.login) is None else "")
+    made = registry.add_account(options.login, app, {key: getattr(options, key) for key in _ACCOUNT_KEYS})
+    print(f"Account {options.login} is written to {made.file}.")
+    print(f"Its local password, shown this once; type it into the mail program:\n\n    {made.password}\n")
     _tell_daemon(config)
     if app in config.apps and config.apps[app].flow is Flow.APP_ONLY:
         print("Its app signs in by itself: nothing more to do.")
     else:
         print(f"Next: mailferry sign-in {options.login}")
+    return 0
+
+
+def account_change(options: Namespace) -> int:
+    config = find_config(options)
+    account = find_account(config, options.login)
+    changes: dict[str, Value] = {
+        key: getattr(options, key) or None for key in (*_ACCOUNT_KEYS, "app") if getattr(options, key) is not None
+    }
+    if not changes:
+        raise UsageError("Say what to change: --app, --mailbox, --sign-in or --protocols.")
+    file = find_registry(options).change_account(account.name, changes)
+    print(f"Account {account.name} is changed in {file}.")
+    _tell_daemon(config)
     return 0
 
 
@@ -167,7 +186,7 @@ def account_remove(options: Namespace) -> int:
     shared = any(other.identity == account.identity for other in config.accounts if other is not account)
     with Counter(config) as counter:  # it knows the old configuration until it is told to reload
         known = _row_of(account, counter) is not None  # asked first: if nobody can be asked, nothing is changed
-        file = configuration.remove_account(find_main_file(options), options.login, os.environ)
+        file = find_registry(options).remove_account(options.login)
         if known and not shared:
             counter.ask("sign_out", login=account.name)
     print(f"Account {account.name} is forgotten; {file} is gone.")
@@ -186,16 +205,18 @@ def password(options: Namespace) -> int:
         raise UsageError("Give a LOGIN, or --hash.")
     if (options.protocols or options.networks) and not options.name:
         raise UsageError("--protocols and --from are for a further password: give it a --name.")
+    if options.remove and options.name:
+        raise UsageError("Give --name for a new password, or --remove for an old one.")
     config = find_config(options)
-    account = find_account(config, options.login)
-    secret = generate_password()
-    entry: dict[str, Value] = {"hash": hash_password(secret)}
-    for key, value in (("name", options.name), ("protocols", options.protocols), ("from", options.networks)):
-        if value:
-            entry[key] = value
-    file = configuration.add_password(find_main_file(options), account.name, entry, os.environ)
+    account, registry = find_account(config, options.login), find_registry(options)
+    if options.remove:
+        file = registry.remove_password(account.name, options.remove)
+        print(f"The password {options.remove} of {account.name} is good no more; {file} has forgotten it.")
+        _tell_daemon(config)
+        return 0
+    made = registry.new_password(account.name, options.name or "", options.protocols or (), options.networks or ())
     print(f"The new local password of {account.name}{f' for {options.name}' if options.name else ''}, shown this once:")
-    print(f"\n    {secret}\n\nIts hash is in {file}.")
+    print(f"\n    {made.password}\n\nIts hash is in {made.file}.")
     _tell_daemon(config)
     return 0
 
@@ -219,9 +240,23 @@ def _client_secret(options: Namespace) -> Value:
         return {"file": _absolute(options.client_secret_file)}
     if options.client_secret_stdin:
         return read_line("Client secret (its Value): ", hidden=True)
-    if options.application_id is None and not options.certificate and sys.stdin.isatty():
-        return read_line("Client secret's Value (empty for a mobile and desktop registration): ", hidden=True) or None
     return None
+
+
+def _app_keys(options: Namespace, secret: Value) -> dict[str, Value]:
+    """What `app add` and `app change` take alike, where it was given."""
+    app: dict[str, Value] = {}
+    if secret is not None:
+        app["client_secret"] = secret
+    if options.certificate:
+        pem, key_file = options.certificate
+        app["certificate"] = {"file": _absolute(pem), "key": _absolute(key_file)}
+    for key in ("client_secret_expires", "flow", "cloud", "redirect_uri", "authority"):
+        if getattr(options, key) is not None:
+            app[key] = getattr(options, key)
+    if options.ca_file:
+        app["ca_file"] = _absolute(options.ca_file)
+    return app
 
 
 def _absolute(path: str) -> str:
@@ -255,6 +290,7 @@ def _app_row(app: App) -> dict[str, Any]:
         "flow": app.flow.value,
         "cloud": app.cloud.value,
         "credential": credential,
+        "client_secret_expires": app.client_secret_expires.isoformat() if app.client_secret_expires else None,
         "redirect_uri": app.redirect_uri,
         "enabled": app.enabled,
     }

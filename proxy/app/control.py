@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
 from proxy.accounts.store import StoreError
-from proxy.app.desk import EXIT_FAILED, EXIT_USAGE, Answer, DeskError
+from proxy.app.desk import EXIT_FAILED, EXIT_USAGE, Answer, DeskError, refused_login
 from proxy.log import Log
 from proxy.login import LoginRefused
 from proxy.network.listener import CannotListen
@@ -56,7 +56,10 @@ class _Request(LineOnlyReceiver):
             answer: Answer = {"answer": await self._ask(verb, arguments)}
         except DeskError as error:
             answer = {"error": error.text, "exit_code": error.exit_code}
-        except (LoginRefused, StoreError) as error:
+        except LoginRefused as refused:
+            told = refused_login(refused)
+            answer = {"error": told.text, "exit_code": told.exit_code}
+        except StoreError as error:
             answer = {"error": error.text, "exit_code": EXIT_FAILED}
         except Exception as error:
             Log("control").failure("request failed", error)

@@ -7,7 +7,7 @@ command, in a thread with the reactor, and holds the state folder as a daemon wo
 from __future__ import annotations
 
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -24,8 +24,10 @@ T = TypeVar("T")
 class Counter:
     """Use as a context manager; `ask` may be called any number of times."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """`read` gives the configuration as it is by then, for a command that changes it meanwhile."""
         self._config = config
+        self._read = read or (lambda: config)
         self._own: _OwnOffice | None = None
 
     def __enter__(self) -> Counter:
@@ -46,8 +48,14 @@ class Counter:
             try:
                 return ask_daemon(self._config.state_dir, verb, arguments)
             except NoDaemon:
-                self._own = _OwnOffice(self._config)
+                self._own = _OwnOffice(self._read)
         return self._own.ask(verb, arguments)
+
+    def reload(self) -> list[str]:
+        """Have the daemon, or our own office if it is open, work with the configuration as it is now; its warnings."""
+        if self._own is None:
+            return reload_daemon(self._config)
+        return cast("list[str]", self._own.ask("reload", {})["warnings"])
 
 
 def reload_daemon(config: Config) -> list[str]:
@@ -59,12 +67,13 @@ def reload_daemon(config: Config) -> list[str]:
 
 
 class _OwnOffice:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, read: Callable[[], Config]) -> None:
         from twisted.internet import reactor  # installed by now, see __main__
 
         self._reactor: Any = reactor
-        self._office = Office(config, cast("OfficeReactor", reactor))
-        self._desk = Desk(self._office, _nothing_to_reload)
+        self._read = read
+        self._office = Office(read(), cast("OfficeReactor", reactor))
+        self._desk = Desk(self._office, self._reload)
         self._thread = threading.Thread(target=self._reactor.run, kwargs={"installSignalHandlers": False}, daemon=True)
         self._thread.start()
         try:
@@ -82,6 +91,11 @@ class _OwnOffice:
         finally:
             self._leave()
 
+    async def _reload(self) -> list[str]:
+        self._office.use(self._read())
+        await self._office.look()
+        return []
+
     def _leave(self) -> None:
         self._reactor.callFromThread(self._reactor.stop)
         self._thread.join()
@@ -91,7 +105,3 @@ class _OwnOffice:
             return Deferred.fromCoroutine(work)
 
         return cast("T", blockingCallFromThread(self._reactor, cast("Any", begin)))
-
-
-async def _nothing_to_reload() -> list[str]:
-    return []

@@ -11,7 +11,8 @@ import resource
 import signal
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -21,19 +22,24 @@ from proxy import __version__
 from proxy import log as logging
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
+from proxy.app.certificates import note_shown
 from proxy.app.control import ControlSocket
 from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, Desk, DeskError
 from proxy.app.notify import notify
 from proxy.app.office import Office
-from proxy.config import Config, ConfigurationError, Listener, read
+from proxy.app.page.service import PageService, make_page
+from proxy.app.recollection import Recollection
+from proxy.app.registry import Registry
+from proxy.config import Account, Config, ConfigurationError, Listener, read
 from proxy.config.settings import Certificate, ListenerTls
 from proxy.log import Log
 from proxy.network.limits import Gate
 from proxy.network.listener import CannotListen, Ferry
 from proxy.network.mailboxes import Mailboxes
-from proxy.network.session import Services
+from proxy.network.session import Services, kind_of
 from proxy.network.throttle import Throttle
 from proxy.network.tls import load_certificate, local_certificate, server_context
+from proxy.protocols import PROTOCOLS
 
 _WITHOUT_RESTART = ("apps", "accounts", "upstreams")
 """What a reload applies; a change of the rest waits for a restart, and is said."""
@@ -41,14 +47,14 @@ _WITHOUT_RESTART = ("apps", "accounts", "upstreams")
 log = Log("daemon")
 
 
-def serve(config: Config, environ: Mapping[str, str]) -> int:
-    """Run until told to stop. Returns the exit code."""
+def serve(config: Config, environ: Mapping[str, str], *, greet: Callable[[str], None] | None = None) -> int:
+    """Run until told to stop. Returns the exit code. `greet` is given a link to the page once all is ready."""
     logging.start(config.log.level, config.log.format)
     globalLogBeginner.beginLoggingTo([STDLibLogObserver("twisted")], redirectStandardIO=False)
     raise_descriptor_limit()
     from twisted.internet import reactor  # installed by now, see __main__
 
-    daemon = Daemon(config, environ, reactor)
+    daemon = Daemon(config, environ, reactor, greet=greet)
     cast("Any", reactor).callWhenRunning(daemon.begin)
     cast("Any", reactor).run()
     return daemon.exit_code
@@ -57,11 +63,17 @@ def serve(config: Config, environ: Mapping[str, str]) -> int:
 class Daemon:
     """Start and stop of the whole house, in the order that each floor needs."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], reactor: Any) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], reactor: Any, *, greet: Callable[[str], None] | None = None
+    ) -> None:
+        """`greet` is given a link to the page once the daemon is ready."""
         self.exit_code = 0
         self._config = config
         self._environ = environ
         self._reactor = reactor
+        self._greet = greet
+        self._page: PageService | None = None
+        self._recollection = Recollection()
 
     def begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
@@ -78,26 +90,39 @@ class Daemon:
             raise
         self._reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._stop()))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
+        self._office.upkeep.start()
         log.info("ready", accounts=len(config.accounts))
         if not config.accounts:
             log.info("no account yet", next="mailferry app add NAME, then mailferry account add LOGIN")
         notify("READY=1")
+        if self._page is not None and self._greet is not None:
+            with contextlib.suppress(DeskError):  # it does not listen, which is in the log
+                self._greet(self._page.link())
 
     def _open_doors(self, config: Config) -> None:
+        gate = Gate(self._reactor)
         services = Services(
             config=config,
             passdb=self._office.passdb,
             throttle=Throttle(self._reactor.seconds),
             mailboxes=Mailboxes(config, self._office.tokens, self._reactor),
+            invitations=self._office.invitations,
             states=self._office.states,
-            gate=Gate(self._reactor),
+            gate=gate,
             reactor=self._reactor,
         )
         self._listeners = listener_contexts(config)
+        note_shown(config, time.time())
         self._ferry = Ferry(services, self._listeners)
-        self._control = ControlSocket(config.state_dir, Desk(self._office, self._reload).ask, self._reactor)
+        desk = Desk(self._office, self._reload, partial(count_sessions, gate))
+        desk.recollection = self._recollection
+        self._control = ControlSocket(config.state_dir, desk.ask, self._reactor)
         self._control.start()
-        self._ferry.start()  # last: where it cannot, nothing stays bound
+        self._ferry.start()  # where it cannot, nothing stays bound
+        if config.page is not None and config.file is not None:
+            self._page = make_page(config.page, desk, Registry(config.file, self._environ), self._office, self._reactor)
+            self._page.start()
+            desk.page_link = self._page.link
 
     def _failed(self, failure: Any) -> None:
         """The start failed: say why in a line, and end."""
@@ -116,10 +141,13 @@ class Daemon:
     async def _stop(self) -> None:
         notify("STOPPING=1")
         log.info("stopping", sessions=self._ferry.sessions)
+        if self._page is not None:
+            await self._page.stop()
         await self._control.stop()
         await self._ferry.stop()
         await self._office.close()
         log.info("stopped")
+        self._recollection.close()
 
     # --- reload
 
@@ -139,6 +167,7 @@ class Daemon:
             loaded = read(self._config.file, self._environ)
             warnings = [str(finding) for finding in loaded.findings] + self._needs_restart(loaded.config)
             renew_certificates(self._config, self._listeners)
+            note_shown(self._config, time.time())
             self._office.use(loaded.config)
             self._ferry.use(loaded.config, self._office.passdb)
             await self._office.look()
@@ -164,6 +193,11 @@ class Daemon:
 
 class UnusableCertificate(Exception):
     """A listener's certificate or key cannot be used; the text says which and why."""
+
+
+def count_sessions(gate: Gate, account: Account) -> int:
+    """The sessions of the account's mailbox there are now."""
+    return sum(gate.taken(kind_of(protocol, account)) for protocol in PROTOCOLS.values())
 
 
 def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | None]]:

@@ -5,15 +5,24 @@ The control socket asks it for a command beside a daemon; `cli.py` asks its own 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from proxy.accounts.sign_in import DeviceSignIn, Refused, SignedIn
+from proxy.accounts.backup import BackupUnusable
+from proxy.accounts.endings import AnotherPerson, Refused, SignedIn
+from proxy.accounts.sign_in import DeviceSignIn
+from proxy.accounts.vault import KeyUnusable
+from proxy.app import custody, rehearsal
 from proxy.app.office import Office
+from proxy.app.recollection import Recollection
 from proxy.config import Account
-from proxy.config.settings import Flow
+from proxy.config.settings import PROTOCOL_NAMES, Flow
+from proxy.login import LoginRefused, Refusal
 
-EXIT_FAILED, EXIT_USAGE, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 5, 130  # PRODUCT section 2; the last one as shells say it
+# PRODUCT section 2; the last one as shells say it
+EXIT_FAILED, EXIT_USAGE, EXIT_SIGN_IN_NEEDED, EXIT_NO_DAEMON, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+MAX_DEVICES = 64  # device sign-ins whose end nobody fetches: a page that was closed
 
 Answer = dict[str, Any]
 
@@ -28,11 +37,22 @@ class DeskError(Exception):
 
 
 class Desk:
-    """Answers for one office. `reload` reads the configuration again and returns its warnings."""
+    """Answers for one office. `reload` reads the configuration again and returns its warnings; `sessions` counts an
+    account's. `page_link` is the page's, once the daemon has one."""
 
-    def __init__(self, office: Office, reload: Callable[[], Awaitable[list[str]]]) -> None:
+    page_link: Callable[[], str] | None = None
+    recollection: Recollection | None = None
+    """The daemon's last warnings."""
+
+    def __init__(
+        self,
+        office: Office,
+        reload: Callable[[], Awaitable[list[str]]],
+        sessions: Callable[[Account], int] = lambda _account: 0,
+    ) -> None:
         self._office = office
         self._reload = reload
+        self._sessions = sessions
         self._devices: dict[str, DeviceSignIn] = {}
         """Device sign-ins whose end nobody has fetched yet, by id."""
 
@@ -49,9 +69,21 @@ class Desk:
             "finish_code": self.finish_code,
             "begin_device": self.begin_device,
             "await_device": self.await_device,
+            "look_at_device": self.look_at_device,
+            "adopt_refresh_token": self.adopt_refresh_token,
             "check_app_only": self.check_app_only,
             "sign_out": self.sign_out,
+            "about": self.about,
+            "grant": self.grant,
+            "probe": self.probe,
+            "warnings": self.warnings,
             "reload": self.reload,
+            "invite": self.invite,
+            "look_at_store": self.look_at_store,
+            "store": self.store,
+            "rotate_key": self.rotate_key,
+            "back_up": self.back_up,
+            "restore": self.restore,
         }
         method = verbs.get(verb)
         if method is None:
@@ -82,6 +114,8 @@ class Desk:
         begun = await self._office.sign_ins.begin_device(self._account(login))
         if isinstance(begun, Refused):
             raise _failed(begun)
+        while len(self._devices) >= MAX_DEVICES and begun.id not in self._devices:
+            del self._devices[next(iter(self._devices))]
         self._devices[begun.id] = begun
         return {"id": begun.id, "address": begun.address, "code": begun.code, "expires_at_s": begun.expires_at_s}
 
@@ -89,10 +123,29 @@ class Desk:
         """Wait until the person has entered the code, or it has expired."""
         device = self._devices.get(id)
         if device is None:
-            raise DeskError("This sign-in is over. Start it again.")
+            raise DeskError("This sign-in is over. Start it again.", EXIT_SIGN_IN_NEEDED)
         end = await device.result()
         self._devices.pop(id, None)  # not before: two commands may share one sign-in
         return self._signed_in(end)
+
+    async def look_at_device(self, id: str) -> Answer:
+        """How it stands, without waiting: `signed_in` is None as long as Microsoft waits for the person."""
+        device = self._devices.get(id)
+        if device is None:
+            raise DeskError("This sign-in is over. Start it again.", EXIT_SIGN_IN_NEEDED)
+        if device.end is None:
+            return {
+                "signed_in": None,
+                "code": device.code,
+                "address": device.address,
+                "expires_at_s": device.expires_at_s,
+            }
+        return await self.await_device(id)
+
+    async def adopt_refresh_token(self, login: str, refresh_token: str) -> Answer:
+        """Take over another program's grant; or say whose it is, if it is not the account's."""
+        end = await self._office.sign_ins.redeem(self._account(login), refresh_token)
+        return {"belongs_to": end.username} if isinstance(end, AnotherPerson) else self._signed_in(end)
 
     async def check_app_only(self, login: str) -> Answer:
         """Have the app itself ask for a token: there is nobody to sign in."""
@@ -110,6 +163,56 @@ class Desk:
     async def reload(self) -> Answer:
         return {"warnings": await self._reload()}
 
+    async def invite(self) -> Answer:
+        """A link that opens the page once. It is for the terminal, never for the log."""
+        if self.page_link is None:
+            raise DeskError(
+                "The page is off. Write `page: 127.0.0.1:8143` into the configuration, and restart mailferry."
+            )
+        return {"address": self.page_link()}
+
+    async def look_at_store(self) -> Answer:
+        """Whether the token store answers. Raises: StoreError: it does not."""
+        await self._office.look_at_store()
+        return {}
+
+    async def store(self) -> Answer:
+        """How many records it has, and whether the disk takes a write now: `trouble`, and `trouble_since`."""
+        return await custody.look(self._office)
+
+    async def rotate_key(self) -> Answer:
+        """Seal every record with a new key."""
+        with _told():
+            return await custody.rotate(self._office)
+
+    async def back_up(self, key: str, head: str) -> Answer:
+        """All records, sealed with this key of a backup's (base64), under its head."""
+        with _told():
+            return await custody.back_up(self._office, key, head)
+
+    async def restore(self, key: str, head: str, replace: bool = False, rehearse: bool = False) -> Answer:
+        """Take the sealed records that lie in the state folder."""
+        with _told():
+            return await custody.restore(self._office, key, head, replace=replace, rehearse=rehearse)
+
+    async def about(self) -> Answer:
+        """The process that answers: its id, version and descriptors."""
+        return rehearsal.about()
+
+    async def grant(self, login: str) -> Answer:
+        """Renew the account's token, and tell what it says of itself, but never the token (`rehearsal.py`)."""
+        return await rehearsal.show_grant(self._office, self._account(login))
+
+    async def probe(self, login: str, protocol: str) -> Answer:
+        """Log in at Exchange by this protocol, and out again (`rehearsal.py`)."""
+        if protocol not in PROTOCOL_NAMES:
+            raise DeskError(f"There is no protocol {protocol!r}.", EXIT_USAGE)
+        return await rehearsal.probe(self._office, self._account(login), protocol)
+
+    async def warnings(self) -> Answer:
+        """The last warnings of the log; none without a daemon."""
+        return {"lines": self.recollection.lines if self.recollection else []}
+
     def _account(self, login: str) -> Account:
         account = self._office.config.account(login)
         if account is None:
@@ -126,7 +229,8 @@ class Desk:
             "app_only": account.app.flow is Flow.APP_ONLY,
             "protocols": list(account.protocols),
             "passwords": [local.name for local in account.passwords],
-            **self._office.states.report(account),
+            "sessions": self._sessions(account),
+            **custody.report(self._office, account),
         }
 
     def _signed_in(self, result: SignedIn | Refused) -> Answer:
@@ -135,10 +239,25 @@ class Desk:
         return {"signed_in": result.username}
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a key or a backup, told to the command."""
+    try:
+        yield
+    except (BackupUnusable, KeyUnusable) as error:
+        raise DeskError(error.text) from None
+
+
 def no_account(login: str) -> str:
     """In a person's words."""
     return f"There is no account {login!r}. `mailferry account list` shows those there are."
 
 
 def _failed(refused: Refused) -> DeskError:
-    return DeskError(f"{refused.text} {refused.remedy}".strip())
+    return DeskError(refused.told, EXIT_SIGN_IN_NEEDED if refused.unfinished else EXIT_FAILED)
+
+
+def refused_login(refused: LoginRefused) -> DeskError:
+    """A refusal that a command meets, in full."""
+    needed = refused.refusal is Refusal.SIGN_IN_NEEDED
+    return DeskError(refused.whole, EXIT_SIGN_IN_NEEDED if needed else EXIT_FAILED)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from proxy import config as configuration
 from proxy.app.desk import no_account
+from proxy.app.registry import Registry
 from proxy.app.terminal import UsageError
 from proxy.config import Account, Config
 
@@ -23,6 +24,10 @@ def find_config(options: Namespace) -> Config:
 def find_main_file(options: Namespace) -> Path:
     """The main file, made if there is none yet: conf.d lies beside it."""
     return configuration.locate(options.config, os.environ) or configuration.create_starter(os.environ)
+
+
+def find_registry(options: Namespace) -> Registry:
+    return Registry(find_main_file(options), os.environ)
 
 
 def find_account(config: Config, login: str) -> Account:

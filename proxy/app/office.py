@@ -9,20 +9,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from proxy.accounts.invitations import Invitations
+from proxy.accounts.keys import key_place
 from proxy.accounts.microsoft import POOL_THREADS, Microsoft
 from proxy.accounts.passdb import MAX_HASHES_AT_ONCE, PassDb
 from proxy.accounts.sign_in import SignIns
 from proxy.accounts.states import AccountStates
 from proxy.accounts.store import SqliteStore, StoreError, lock_state_folder
 from proxy.accounts.tokens import Tokens
-from proxy.accounts.vault import KeyUnusable, Vault, read_key
+from proxy.accounts.upkeep import Upkeep
+from proxy.accounts.vault import KeyUnusable
 from proxy.config import Config
+from proxy.config.settings import Flow
 from proxy.network.reactor import Reactor
 
 
@@ -34,38 +39,37 @@ class Office:
     """Holds the state folder from its making to `close`."""
 
     def __init__(self, config: Config, reactor: OfficeReactor) -> None:
-        """Hold the state folder, and read the key.
+        """Hold the state folder.
 
         Raises:
             StateFolderHeld: a daemon, or another command, works in it.
-            StoreError, KeyUnusable: the text says what is wrong and what to do.
+            StoreError: the text says what is wrong and what to do.
         """
         self.config = config
-        self._reactor = reactor
+        self.reactor = reactor
         self._folder = lock_state_folder(config.state_dir)
-        try:
-            vault = Vault(read_key(config.key))
-        except KeyUnusable:
-            self._folder.release()
-            raise
         self.states = AccountStates()
-        self._store = SqliteStore(self._folder, vault, reactor)
+        self._store = SqliteStore(self._folder, key_place(config.key), reactor)
         self._microsoft_pool = _pool(POOL_THREADS, "microsoft")
         self._hash_pool = _pool(MAX_HASHES_AT_ONCE, "scrypt")
         microsoft = Microsoft(self._microsoft_pool, reactor)
         self.tokens = Tokens(self._store, microsoft, reactor, self.states)
         self.sign_ins = SignIns(microsoft, self.tokens, reactor)
+        self.invitations = Invitations(self.sign_ins, self.tokens, reactor)
+        self.upkeep = Upkeep(self.tokens, self.states, reactor)
+        """Started by the daemon alone."""
+        self.upkeep.use(config.accounts, config.apps)
         self.passdb = self._passdb(config)
 
     async def open(self) -> None:
         """Open the store and look what each account has.
 
         Raises:
-            StoreError: no record was changed, and the state folder is given back.
+            StoreError, KeyUnusable: no record was changed, and the state folder is given back.
         """
         try:
             await self._store.open()
-        except StoreError:
+        except (StoreError, KeyUnusable):
             self._folder.release()
             raise
         self._microsoft_pool.start()
@@ -75,14 +79,37 @@ class Office:
     def use(self, config: Config) -> None:
         """Work with a new configuration from now on; grants, tokens and states stay."""
         self.passdb = self._passdb(config)
+        self.upkeep.use(config.accounts, config.apps)
         self.config = config
 
     async def look(self) -> None:
         """Look what each account has, so that their states are right; logins need not wait for it."""
         await self.tokens.start(self.config.accounts)
 
+    @property
+    def store(self) -> SqliteStore:
+        """For what concerns it as a whole (`custody.py`); grants are the tokens' business."""
+        return self._store
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder that is held."""
+        return self._folder.path
+
+    async def reread(self) -> None:
+        """Take what the store holds now: a backup was restored into it. A refresh under way is dropped."""
+        for ward in self.tokens._wards.values():
+            if ward.app.flow is Flow.DELEGATED:
+                ward.identity.known = False
+        await self.look()
+
+    async def look_at_store(self) -> None:
+        """Read from it. Raises: StoreError: it cannot be read."""
+        await self._store.load("")  # which nothing is called
+
     async def close(self) -> None:
         """Save what is to be saved, end the threads, release the folder."""
+        self.upkeep.stop()
         self.sign_ins.close()
         await self.tokens.close()
         await self._store.close()
@@ -93,9 +120,9 @@ class Office:
 
     def _passdb(self, config: Config) -> PassDb:
         def run(job: Callable[[], bool]) -> Deferred[bool]:
-            return deferToThreadPool(self._reactor, self._hash_pool, job)
+            return deferToThreadPool(self.reactor, self._hash_pool, job)
 
-        return PassDb(config.accounts, run=run, now=self._reactor.seconds)
+        return PassDb(config.accounts, run=run, now=self.reactor.seconds)
 
 
 def _pool(threads: int, name: str) -> ThreadPool:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,16 +41,28 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC
 CLOCK_SKEW_S = 300  # how far Entra lets a client's clock be off
 
 _REFUSALS: Mapping[int, tuple[str, str]] = {
+    28002: ("invalid_scope", "The value of the input parameter scope is not valid when requesting an access token."),
     28003: ("invalid_scope", "A scope of one resource at least must be asked for."),
     50011: ("invalid_request", "The redirect URI in the request is not one of those configured for the application."),
     50020: ("invalid_grant", "This user account does not exist in the tenant and cannot use this application."),
     50027: ("invalid_request", "Invalid JWT token."),
     50034: ("invalid_grant", "The user account does not exist in the directory."),
+    50053: ("invalid_grant", "The account is locked, because of too many sign-in attempts."),
     50058: ("login_required", "A silent sign-in was asked for, but no user is signed in."),
+    50074: ("interaction_required", "Strong authentication is required."),
     50076: ("interaction_required", "You must use multi-factor authentication."),
+    50078: ("interaction_required", "The presented multi-factor authentication has expired."),
+    50079: ("interaction_required", "The user must enroll in multi-factor authentication."),
+    50105: ("interaction_required", "The signed-in user is not assigned to a role for the application."),
+    50132: ("invalid_grant", "The session is not valid: the password expired, or was changed recently."),
+    50133: ("invalid_grant", "The session is not valid: the password expired, or was changed recently."),
     50173: ("invalid_grant", "The grant is revoked; a fresh sign-in is needed."),
     50194: ("invalid_request", "The application is not multi-tenant. Use a tenant-specific endpoint."),
     50196: ("invalid_grant", "The server stopped this client because it asks the same again and again."),
+    53000: (
+        "interaction_required",
+        "The device is not in the required state: Conditional Access wants a compliant one.",
+    ),
     53003: ("interaction_required", "Access is blocked by Conditional Access policies."),
     54005: ("invalid_grant", "The authorization code was already redeemed."),
     65001: ("invalid_grant", "The user or administrator has not consented to use the application."),
@@ -61,21 +74,30 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
     70016: ("authorization_pending", "Authorization is pending. Continue polling."),
     70018: ("bad_verification_code", "The device code is not known."),
     70019: ("expired_token", "The device code has expired."),
+    70043: ("invalid_grant", "The refresh token has expired or is invalid because of sign-in frequency checks."),
     90002: ("invalid_request", "The tenant was not found."),
     90014: ("invalid_request", "A required field is missing."),
     90033: ("temporarily_unavailable", "A transient error has occurred. Please try again."),
     90094: ("access_denied", "An administrator must consent to this application."),
+    90095: ("access_denied", "An administrator must consent; the user was offered a consent request."),
     500112: ("invalid_client", "The reply address is not the one given when the code was asked for."),
+    500208: ("invalid_request", "The domain is not a valid login domain for the account type."),
     501481: ("invalid_grant", "The code_verifier does not match the code_challenge of the authorization request."),
     501491: ("invalid_request", "The code_challenge_method must be S256."),
+    530032: ("interaction_required", "Access is blocked by the security policy of the tenant."),
+    530035: ("interaction_required", "Access is blocked by security defaults."),
     650053: ("invalid_client", "The application asked for a scope that does not exist on the resource."),
+    650057: ("invalid_resource", "The client asked for a resource that is not among the requested permissions."),
+    700011: ("unauthorized_client", "The application of the request does not belong to the directory."),
     700016: ("unauthorized_client", "The application was not found in the directory."),
     700021: ("invalid_client", "Issuer and subject of the client assertion must be the application id."),
+    700022: ("invalid_scope", "Several resources are named in the scope."),
     700023: ("invalid_client", "The audience of the client assertion is not this token endpoint."),
     700024: ("invalid_client", "The client assertion is not within its valid time range."),
     700025: ("invalid_client", "Client is public so neither client_assertion nor client_secret should be presented."),
     700027: ("invalid_client", "The certificate or the signature of the client assertion is not valid."),
     700054: ("unsupported_response_type", "This response_type is not enabled for the application."),
+    700082: ("invalid_grant", "The refresh token has expired due to inactivity."),
     1002012: ("invalid_scope", "A client credentials scope must be one resource followed by /.default."),
     7000215: ("invalid_client", "Invalid client secret provided."),
     7000218: ("invalid_client", "The request body must contain client_assertion or client_secret."),
@@ -88,14 +110,27 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 }
 
 
-class Refused(Exception):
-    """Entra's no: an AADSTS number, its OAuth error name, and a text."""
+_ANY_OTHER = ("invalid_grant", "An error that only a test knows.")
 
-    def __init__(self, code: int, detail: str = "", *, error: str | None = None) -> None:
+
+class Refused(Exception):
+    """Entra's no: an AADSTS number, its OAuth error name and its text, which for a known number need not be given."""
+
+    def __init__(
+        self, code: int, detail: str = "", *, error: str | None = None, text: str | None = None, suberror: str = ""
+    ) -> None:
         super().__init__(code)
+        known = _REFUSALS.get(code, _ANY_OTHER)
         self.code = code
-        self.error = error or _REFUSALS[code][0]
-        self.text = f"{_REFUSALS[code][1]} {detail}".strip()
+        self.error = error or known[0]
+        self.text = f"{known[1] if text is None else text} {detail}".strip()
+        self.suberror = suberror or ("consent_required" if code == 65001 else "")
+
+    def description(self, now: float, trace_id: str = "", correlation_id: str = "") -> str:
+        """As `error_description`, with what an administrator finds it by at its end."""
+        moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now))
+        trace = f"Trace ID: {trace_id or uuid.uuid4()} Correlation ID: {correlation_id or uuid.uuid4()}"
+        return f"AADSTS{self.code}: {self.text} {trace} Timestamp: {moment}"
 
     @property
     def status(self) -> int:

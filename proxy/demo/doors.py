@@ -114,13 +114,17 @@ class _Doors(BaseHTTPRequestHandler):
         try:
             if failure is None:
                 answer(tenant, form if post else query)
-            elif isinstance(failure.value, int):
-                raise Refused(failure.value)
-            else:
+            elif isinstance(failure, Failure) and not isinstance(failure.value, int):
                 self._fail(failure)
+            else:
+                refused = failure if isinstance(failure, Refused) else Refused(failure.value)
+                if endpoint == AUTHORIZE:
+                    self._authorize(tenant, query, refused)
+                else:
+                    raise refused.with_traceback(None)  # the same one for every request
         except Refused as refused:
             if endpoint == AUTHORIZE:
-                text = html.escape(f"AADSTS{refused.code}: {refused.text}")
+                text = html.escape(refused.description(time.time()))
                 self._send(400, "text/html", f"<title>Sign in to your account</title><p>{text}</p>")
             else:
                 self._send_json(refused.status, self._error(refused))
@@ -146,8 +150,8 @@ class _Doors(BaseHTTPRequestHandler):
             case _:
                 return "none", lambda *_: self._send(404, "text/plain", "There is no such page here.")
 
-    def _authorize(self, tenant: str, query: dict[str, str]) -> None:
-        fields = self.server.provider.authorize(tenant, query)
+    def _authorize(self, tenant: str, query: dict[str, str], planted: Refused | None = None) -> None:
+        fields = self.server.provider.authorize(tenant, query, planted)
         target = query["redirect_uri"]
         if not urlsplit(target).path:
             target += "/"  # as Entra sends it back (FACTS 1.3)
@@ -180,18 +184,17 @@ class _Doors(BaseHTTPRequestHandler):
                 self.close_connection = True
 
     def _error(self, refused: Refused) -> dict[str, Any]:
-        trace, moment = str(uuid.uuid4()), time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
+        now, trace = time.time(), str(uuid.uuid4())
         correlation = self.headers.get("client-request-id") or str(uuid.uuid4())
-        tail = f"Trace ID: {trace} Correlation ID: {correlation} Timestamp: {moment}"
         return {
             "error": refused.error,
-            "error_description": f"AADSTS{refused.code}: {refused.text} {tail}",
+            "error_description": refused.description(now, trace, correlation),
             "error_codes": [refused.code],
-            "timestamp": moment,
+            "timestamp": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now)),
             "trace_id": trace,
             "correlation_id": correlation,
             "error_uri": f"{self.server.provider.base}/error?code={refused.code}",
-            **({"suberror": "consent_required"} if refused.code == 65001 else {}),
+            **({"suberror": refused.suberror} if refused.suberror else {}),
         }
 
     def _send_json(self, status: int, document: dict[str, Any]) -> None:

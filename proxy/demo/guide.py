@@ -41,6 +41,10 @@ The same with TLS:
   {_curl(harbour, f"pop3s://localhost:{pop3}/2", tls=True)}
   {_curl(harbour, f"{letter} --ssl-reqd smtp://localhost:{smtp}", tls=True)}
 
+The set-up page, by a link that works once, within ten minutes:
+
+  {harbour.page_link()}
+
 Until the end:
 
   log        {harbour.log_file}

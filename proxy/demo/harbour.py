@@ -49,7 +49,7 @@ class Harbour:
     login = LOGIN
     folder: Path
     ports: Mapping[str, int]
-    """Where the daemon listens on localhost, by protocol."""
+    """Where the daemon listens on localhost, by protocol; and its `page`."""
     password: str
 
     def __init__(self, departure: Departure) -> None:
@@ -101,6 +101,11 @@ class Harbour:
     def log_tail(self) -> list[str]:
         return self._program.log_tail()
 
+    def page_link(self) -> str:
+        """A link that opens the daemon's page, once. Raises: HarbourFailed."""
+        printed = self._program.run("page", "--json")
+        return str(json.loads(printed)["address"])
+
     def wait(self) -> NoReturn:
         """Until the daemon ends, which it should not. Raises: HarbourFailed."""
         raise HarbourFailed(f"The daemon ended by itself, with exit code {self._daemon.wait()}.")
@@ -121,7 +126,7 @@ class Harbour:
         return "IMAP, POP3 and SMTP, in Exchange's place"
 
     def write_configuration(self) -> str:
-        self.ports = free_ports(PROTOCOLS)
+        self.ports = free_ports((*PROTOCOLS, "page"))
         self.config_file.touch(mode=0o600)
         self.config_file.write_text(self._configuration(), encoding="utf-8")
         self.letter_file.write_text(_LETTER, encoding="ascii", newline="\r\n")
@@ -180,7 +185,7 @@ class Harbour:
             [
                 "# The practice harbour's configuration; it goes away with its folder.",
                 f"state_dir: {json.dumps(str(self.folder / 'state'))}",
-                "page: off",
+                f"page: 127.0.0.1:{self.ports['page']}",
                 "listeners:",
                 *(f"  - {{protocol: {p}, address: localhost, port: {self.ports[p]}, tls: auto}}" for p in PROTOCOLS),
                 "upstreams:",

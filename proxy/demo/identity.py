@@ -31,6 +31,8 @@ from proxy.demo.grants import Grants
 
 __all__ = ["EVERYWHERE", "EXCHANGE_SCOPES", "TENANT", "Failure", "IdentityProvider", "Refused"]
 
+# What the person reads at Microsoft, and no program is told of: the app, its redirect URI, or the account is wrong.
+STAYS_AT_MICROSOFT = frozenset((50011, 50020, 50034, 50105, 50194, 90002, 500208, 700011, 700016, 9002331, 9002332))
 HANG_LIMIT_S = 60  # `Failure.HANGS` lets go after this long, or at `heal()`
 EVERYWHERE = (DISCOVERY, AUTHORIZE, TOKEN, DEVICE_CODE)
 
@@ -65,7 +67,7 @@ class IdentityProvider:
         )
         self._person_at_browser: str | None = None
         self._declines = False
-        self._failure: tuple[Failure, int | None, Collection[str]] | None = None
+        self._failure: tuple[Failure | Refused, int | None, Collection[str]] | None = None
         self._let_go = threading.Event()
         self._server: Server | None = None
         self.requests: list[tuple[str, str]] = []
@@ -175,6 +177,11 @@ class IdentityProvider:
             lifetime_s = self._grants.access_token_lifetime_s if lifetime_s is None else lifetime_s
             return self._grants.issue(self._directory.person(upn), Scopes.parse(" ".join(scopes)), lifetime_s)
 
+    def issue_for(self, lifetime_s: int) -> None:
+        """How long access tokens live from now on; with 0 every login needs a refresh."""
+        with self._lock:
+            self._grants.access_token_lifetime_s = lifetime_s
+
     def user_of(self, token: str) -> str | None:
         """The UPN behind a valid token for Exchange; None for any other."""
         with self._lock:
@@ -194,8 +201,11 @@ class IdentityProvider:
 
     # Failures
 
-    def fail(self, kind: Failure, times: int | None = None, *, at: Collection[str] = (TOKEN,)) -> None:
-        """Answer requests at these endpoints so, `times` often or until `heal`."""
+    def fail(self, kind: Failure | Refused, times: int | None = None, *, at: Collection[str] = (TOKEN,)) -> None:
+        """Answer requests at these endpoints so, `times` often or until `heal`.
+
+        A refusal at AUTHORIZE goes back to the redirect URI if that is a good one, and else stays on a page.
+        """
         self._let_go.clear()
         self._failure = (kind, times, at)
 
@@ -204,7 +214,7 @@ class IdentityProvider:
         self._failure = None
         self._let_go.set()
 
-    def failure_at(self, endpoint: str) -> Failure | None:
+    def failure_at(self, endpoint: str) -> Failure | Refused | None:
         """The failure due at this request, counted. (For the doors below.)"""
         with self._lock:
             if self._failure is None or endpoint not in self._failure[2]:
@@ -236,25 +246,27 @@ class IdentityProvider:
             "id_token_signing_alg_values_supported": ["RS256"],
         }
 
-    def authorize(self, tenant: str, query: dict[str, str]) -> dict[str, str]:
+    def authorize(self, tenant: str, query: dict[str, str], planted: Refused | None = None) -> dict[str, str]:
         """The fields to send to the redirect URI, which is good. Raises: Refused: stay on an error page."""
         with self._lock:
             app = self._directory.app(query.get("client_id"), tenant)
             app.check_redirect_uri(query.get("redirect_uri", ""))
-            state = {"state": query["state"]} if "state" in query else {}
             try:
+                if planted is not None:
+                    raise planted
                 who = self._person_at_browser or query.get("login_hint")
                 if who is None:
                     raise Refused(50058)
                 person = self._directory.person(who)
                 if self._declines:
                     raise Refused(65004)
-                return {"code": self._grants.authorize(app, person, tenant, query), **state}
+                fields = {"code": self._grants.authorize(app, person, tenant, query)}
             except Refused as refused:
-                if refused.code in (50020, 50034):
+                if refused.code in STAYS_AT_MICROSOFT:
                     raise
                 error = "consent_required" if refused.code == 65001 else refused.error
-                return {"error": error, "error_description": f"AADSTS{refused.code}: {refused.text}", **state}
+                fields = {"error": error, "error_description": refused.description(self._clock())}
+            return fields | ({"state": query["state"]} if "state" in query else {})
 
     def token(self, tenant: str, form: dict[str, str]) -> dict[str, Any]:
         """Raises: Refused."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,16 +10,6 @@ import pytest
 
 from proxy.demo.identity import IdentityProvider
 from tests.app.home import ALICE, APPLICATION_ID, DESK, ROBOT_ID, SECRET, Beside, Home, Turning, turning
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(), logging.getLogger("mailferry")]
-    handlers, levels = loggers[0].handlers, [logger.level for logger in loggers]
-    yield
-    loggers[0].handlers = handlers
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 @pytest.fixture

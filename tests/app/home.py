@@ -78,9 +78,9 @@ class Home:
         self.state_dir = folder / "state"
         self.write_main()
 
-    def write_main(self, more: str = "", *, port: int = 1143, certificate: str = "") -> None:
+    def write_main(self, more: str = "", *, port: int = 1143, certificate: str = "", page: str = "off") -> None:
         listener = f"  - {{protocol: imap, address: localhost, port: {port}{certificate}}}\n"
-        self.file.write_text(f"state_dir: {self.state_dir}\npage: off\nlisteners:\n{listener}{more}")
+        self.file.write_text(f"state_dir: {self.state_dir}\npage: {page}\nlisteners:\n{listener}{more}")
         self.file.chmod(0o600)
 
     def run(

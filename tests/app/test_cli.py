@@ -31,14 +31,26 @@ VERBS = (
     "check",
     "app add",
     "app list",
+    "app change",
     "app remove",
     "account add",
     "account list",
     "account show",
+    "account change",
     "account remove",
+    "account test",
     "sign-in",
     "sign-out",
+    "doctor",
     "password",
+    "settings",
+    "ca",
+    "administrator",
+    "import",
+    "key rotate",
+    "backup",
+    "restore",
+    "page",
 )
 """PRODUCT section 2, as far as there are."""
 
@@ -50,6 +62,15 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
     for group in groups:
         for verb, child in group.choices.items():
             yield from parsers(child, f"{name} {verb}")
+
+
+def needed(verb: str) -> Iterator[str]:
+    """Something for everything that must be given."""
+    for action in dict(parsers(cli.parser()))[verb]._actions:
+        if not action.option_strings and action.nargs in (None, "+"):
+            yield "alice"
+        elif action.required and action.nargs is None:
+            yield from (action.option_strings[0], next(iter(action.choices or ("x",))))
 
 
 def test_these_are_the_verbs() -> None:
@@ -77,8 +98,7 @@ def test_help_has_an_example(verb: str) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_configuration_is_named_before_or_after_the_verb(verb: str) -> None:
     words = verb.split()
-    more = {"app add": ["work"], "app remove": ["work"]}.get(verb, ["alice"])
-    arguments = [*words, *(more if verb not in ("serve", "demo", "check", "app list", "account list") else [])]
+    arguments = [*words, *needed(verb)]
     for given in (
         ["--config", "X", *arguments],
         [*arguments, "--config", "X"],
@@ -120,6 +140,7 @@ def test_wrong_usage_ends_with_2(arguments: str, said: str) -> None:
         (DeskError("It failed."), 1, "mailferry: It failed.\n"),
         (DeskError("Unknown.", 2), 2, "mailferry: Unknown.\n"),
         (LoginRefused(Refusal.TRY_LATER, "Later.", fault=Fault.NETWORK), 1, "mailferry: Later.\n"),
+        (LoginRefused(Refusal.SIGN_IN_NEEDED, "Sign in.", fault=Fault.CLIENT), 3, "mailferry: Sign in.\n"),
         (StoreDamaged("Damaged."), 1, "mailferry: Damaged.\n"),
         (KeyUnusable("No key."), 1, "mailferry: No key.\n"),
         (

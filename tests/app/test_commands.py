@@ -159,6 +159,7 @@ def test_app_list(home: Home) -> None:
             "flow": "delegated",
             "cloud": "global",
             "credential": "none (public client)",
+            "client_secret_expires": None,
             "redirect_uri": "http://localhost",
             "enabled": True,
         }
@@ -173,6 +174,27 @@ def test_app_remove(home: Home) -> None:
     home.run("app", "remove", "work")
     assert json.loads(home.run("app", "list", "--json").output) == []
     assert "there is no app" in home.run("app", "remove", "work", exit_code=2).errors
+
+
+def test_app_change(home: Home) -> None:
+    home.add_app("--client-secret-expires", "2031-05-01")
+    secret = home.folder / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    told = home.run("app", "change", "work", "--client-secret-file", str(secret), "--account-types", "common")
+    assert "is changed" in told.output
+    assert app(home) == {
+        "application_id": APPLICATION_ID,
+        "account_types": "common",
+        "client_secret_expires": "2031-05-01",
+        "client_secret": {"file": str(secret)},
+    }
+    home.run("app", "change", "work", "--disable")
+    assert app(home)["enabled"] is False
+    home.run("app", "change", "work", "--enable", "--no-client-secret")
+    assert app(home) == {"application_id": APPLICATION_ID, "account_types": "common"}
+    assert "Say what to change" in home.run("app", "change", "work", exit_code=2).errors
+    assert "there is no app" in home.run("app", "change", "play", "--disable", exit_code=2).errors
 
 
 # --- accounts
@@ -217,6 +239,21 @@ def test_account_add_needs_to_know_the_app(home: Home) -> None:
     home.run("app", "add", "other", "--application-id", ROBOT_ID, "--account-types", "consumers")
     assert "--app with one of: other, work" in home.run("account", "add", ALICE, exit_code=2).errors
     assert not (home.folder / "conf.d" / ALICE_FILE).exists()
+
+
+def test_account_change(home: Home) -> None:
+    home.add_app()
+    home.add_account()
+    told = home.run("account", "change", ALICE.upper(), "--mailbox", "sales@contoso.com", "--protocols", "imap,smtp")
+    assert "is changed" in told.output
+    assert account(home)["mailbox"] == "sales@contoso.com"
+    assert account(home)["protocols"] == ["imap", "smtp"]
+    home.run("account", "change", ALICE, "--mailbox", "", "--sign-in", "boss@contoso.com")
+    assert "mailbox" not in account(home)
+    assert account(home)["sign_in"] == "boss@contoso.com"
+    assert "Say what to change" in home.run("account", "change", ALICE, exit_code=2).errors
+    assert "x" in home.run("account", "change", ALICE, "--mailbox", "x", exit_code=2).errors
+    assert "no account" in home.run("account", "change", "nobody", "--mailbox", "x@y", exit_code=2).errors
 
 
 def test_an_account_that_is_there_keeps_its_passwords(home: Home) -> None:
@@ -324,6 +361,17 @@ def test_a_password_that_cannot_be_made(given: tuple[str, ...], said: str, home:
     before = home.written(ALICE_FILE)
     assert said in home.run("password", *given, exit_code=2).errors
     assert home.written(ALICE_FILE) == before
+
+
+def test_a_password_is_taken_away(home: Home) -> None:
+    home.add_app()
+    home.add_account()
+    home.run("password", ALICE, "--name", "phone")
+    assert "good no more" in home.run("password", ALICE, "--remove", "phone").output
+    assert [entry.get("name") for entry in passwords(home)] == [None]
+    assert "there is no password" in home.run("password", ALICE, "--remove", "phone", exit_code=2).errors
+    assert "only password" in home.run("password", ALICE, "--remove", "main", exit_code=2).errors
+    assert "--name" in home.run("password", ALICE, "--remove", "phone", "--name", "x", exit_code=2).errors
 
 
 def test_the_hash_of_a_password_from_standard_input(home: Home) -> None:

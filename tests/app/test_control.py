@@ -146,6 +146,7 @@ def test_a_request_in_pieces(path: Path) -> None:
     [
         (DeskError("No.", 2), {"error": "No.", "exit_code": 2}),
         (LoginRefused(Refusal.TRY_LATER, "Later.", fault=Fault.NETWORK), {"error": "Later.", "exit_code": 1}),
+        (LoginRefused(Refusal.SIGN_IN_NEEDED, "Sign in.", fault=Fault.CLIENT), {"error": "Sign in.", "exit_code": 3}),
         (StoreUnavailable("Full."), {"error": "Full.", "exit_code": 1}),
     ],
     ids=lambda value: type(value).__name__,

@@ -11,6 +11,7 @@ from proxy.accounts.store import lock_state_folder
 from proxy.app.control import SOCKET_NAME
 from proxy.app.counter import Counter, reload_daemon
 from proxy.app.desk import DeskError
+from proxy.config import remove_account
 from tests.app.home import ALICE, Beside, Home, new_reactor
 
 
@@ -39,6 +40,22 @@ def test_without_a_daemon_it_has_an_office_for_all_its_questions(inhabited: Home
         assert counter.ask("sign_out", login=ALICE) == {"signed_out": ALICE}
         assert counter.ask("reload") == {"warnings": []}
         assert not (inhabited.state_dir / SOCKET_NAME).exists(), "nobody else can ask it"
+    lock_state_folder(inhabited.state_dir).release()
+
+
+def test_its_own_office_works_with_what_a_command_changed(inhabited: Home) -> None:
+    with (
+        new_reactor() as reactor,
+        mock.patch.object(twisted.internet, "reactor", reactor, create=True),
+        Counter(inhabited.config(), inhabited.config) as counter,
+    ):
+        assert counter.reload() == []
+        assert not inhabited.state_dir.exists(), "for a reload alone no office is opened"
+        counter.ask("accounts")
+        remove_account(inhabited.file, ALICE, {})
+        assert len(counter.ask("accounts")["accounts"]) == 1
+        assert counter.reload() == []
+        assert counter.ask("accounts") == {"accounts": []}
     lock_state_folder(inhabited.state_dir).release()
 
 

@@ -6,7 +6,9 @@ Its end, its log-ins and its talk with systemd are tested in `end_to_end/` and `
 from __future__ import annotations
 
 import imaplib
+import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -16,15 +18,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from proxy.accounts.store import lock_state_folder
 from proxy.app.control import SOCKET_NAME, ask_daemon
-from proxy.app.daemon import UnusableCertificate, listener_contexts, raise_descriptor_limit, renew_certificates
+from proxy.app.daemon import (
+    UnusableCertificate,
+    count_sessions,
+    listener_contexts,
+    raise_descriptor_limit,
+    renew_certificates,
+)
 from proxy.app.desk import DeskError
 from proxy.demo.certificates import LocalCertificate, local_certificate
+from proxy.network.limits import Gate
+from proxy.network.session import kind_of
+from proxy.protocols import PROTOCOLS
 from tests.app.home import ALICE, APPLICATION_ID, Home
+from tests.app.page.visitor import Visitor
 from tests.servers.child import Child, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +50,10 @@ CERTIFICATE = ", certificate: {file: own.pem, key: own.key}"
 class Serving:
     """A daemon on a home, from the start to `close`."""
 
-    def __init__(self, home: Home, certificate: str = "") -> None:
+    def __init__(self, home: Home, certificate: str = "", page: str = "off") -> None:
         self.home = home
         self.port = free_port()
-        home.write_main(port=self.port, certificate=certificate)
+        home.write_main(port=self.port, certificate=certificate, page=page)
         self.log = home.folder / "log"
         command = [sys.executable, "-m", "proxy", "--config", str(home.file), "serve"]
         self.child = Child("mailferry", command, self.log, folder=ROOT)
@@ -316,3 +331,79 @@ def test_all_descriptors_that_are_allowed() -> None:
     raise_descriptor_limit()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_client_secret_that_ends_is_told_at_the_start(home: Home) -> None:
+    """Upkeep is at work."""
+    app = home.folder / "conf.d" / "app-old.yaml"
+    app.parent.mkdir(mode=0o700)
+    app.touch(0o600)
+    app.write_text(
+        f"apps: {{old: {{application_id: {APPLICATION_ID}, client_secret: the~Secret, "
+        "client_secret_expires: 2020-02-29}}\n"
+    )
+    with closing(Serving(home)) as serving:
+        told = [line for line in serving.log.read_text().splitlines() if "client secret ends" in line]
+    assert len(told) == 1
+    assert "app=old expires=2020-02-29" in told[0]
+    assert "the~Secret" not in told[0]
+
+
+# --- the page
+
+
+def test_the_daemon_serves_its_page(home: Home) -> None:
+    port = free_port()
+    with closing(Serving(home, page=f"127.0.0.1:{port}")) as serving:
+        told = home.run("page", "--json")
+        visitor = Visitor(port)
+        assert "From nothing to connected" in visitor.enter(json.loads(told.output)["address"]).words
+        visitor.submit("/apps/new", {"name": "work", "application_id": APPLICATION_ID, "account_types": "common"})
+        visitor.submit("/accounts/new", {"login": ALICE, "app": "work", "protocols": "imap"})
+        assert serving.logins() == [ALICE], "the daemon has reloaded itself"
+        assert Visitor(port).ask("GET", "/health").status == 200
+        assert "/open/" not in serving.log.read_text(), "a link is not for the log"
+        (row,) = ask_daemon(home.state_dir, "accounts", {})["accounts"]
+        assert row["sessions"] == 0
+
+
+def test_at_a_terminal_a_start_ends_with_a_link(home: Home) -> None:
+    port = free_port()
+    home.write_main(port=free_port(), page=f"127.0.0.1:{port}")
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "proxy", "--config", str(home.file), "serve"]
+    environment = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=end) as child:
+        os.close(end)
+        said = ""
+        try:
+            while "For another link: mailferry page" not in said:
+                said += os.read(terminal, 4096).decode()
+            (link,) = re.findall(rf"^    (http://localhost:{port}/open/\S+)\r$", said, re.MULTILINE)
+            assert "From nothing to connected" in Visitor(port).enter(link).words
+        finally:
+            child.terminate()
+            child.wait(PATIENCE_S)
+            os.close(terminal)
+
+
+def test_a_page_whose_port_is_taken_does_not_stop_the_mail(home: Home) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        with closing(Serving(home, page=f"127.0.0.1:{port}")) as serving:
+            told = f'page cannot listen address=127.0.0.1 port={port} reason="Address already in use"'
+            assert told in serving.log.read_text()
+            assert serving.refusal("nobody", "x")
+            assert f"port {port}: Address already in use" in home.run("page", exit_code=1).errors
+
+
+def test_the_sessions_of_an_account_are_counted(home: Home) -> None:
+    home.add_app()
+    home.add_account()
+    account = home.config().accounts[0]
+    gate = Gate(Clock())
+    assert count_sessions(gate, account) == 0
+    inside = [gate.place(kind_of(PROTOCOLS[name], account), 5) for name in ("imap", "imap", "smtp")]
+    for place in inside:
+        Deferred.fromCoroutine(cast("Any", place.__aenter__()))
+    assert count_sessions(gate, account) == 3

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred, fail, gatherResults
 
 from proxy.accounts.store import StoreError, StoreUnavailable
+from proxy.app import desk as desk_module
 from proxy.app.desk import Desk, DeskError
 from proxy.demo import browser
 from proxy.demo.identity import IdentityProvider
 from proxy.login import LoginRefused, Refusal
-from tests.app.home import ALICE, DESK, Beside, Home, Turning
+from tests.app.home import ALICE, APPLICATION_ID, DESK, Beside, Home, Turning
+from tests.app.importing.granting import granted_elsewhere
 
 BACK = "http://localhost:51234"
 
@@ -61,6 +63,23 @@ def test_accounts(ask: Asking) -> None:
     assert {"login": DESK, "app": "robot", "app_only": True, "state": "connecting"}.items() <= desk.items()
 
 
+def test_another_programs_token(ask: Asking, identity: IdentityProvider) -> None:
+    token = granted_elsewhere(identity, APPLICATION_ID)
+    assert ask("adopt_refresh_token", login=ALICE, refresh_token=token) == {"signed_in": ALICE}
+    assert ask("accounts")["accounts"][0]["state"] == "connecting"
+    with pytest.raises(DeskError) as error:
+        ask("adopt_refresh_token", login=ALICE, refresh_token="1.nonsense")
+    assert "nonsense" not in error.value.text
+
+
+def test_another_programs_token_of_another_person(ask: Asking, identity: IdentityProvider) -> None:
+    identity.add_person("bob@contoso.com")
+    identity.sign_in_as("bob@contoso.com")
+    token = granted_elsewhere(identity, APPLICATION_ID, "openid profile offline_access")
+    assert ask("adopt_refresh_token", login=ALICE, refresh_token=token) == {"belongs_to": "bob@contoso.com"}
+    assert ask("accounts")["accounts"][0]["state"] == "sign_in_needed"
+
+
 def test_a_sign_in_by_code(ask: Asking, identity: IdentityProvider) -> None:
     sign_in(ask, identity)
     alice, _ = ask("accounts")["accounts"]
@@ -100,6 +119,39 @@ def test_two_commands_share_one_sign_in_by_device(ask: Asking, identity: Identit
         return list(await gatherResults(waiting))
 
     assert ask.beside.turning.wait(both) == [{"signed_in": ALICE}] * 2
+
+
+def test_looking_at_a_device_does_not_wait(ask: Asking, identity: IdentityProvider) -> None:
+    begun = ask("begin_device", login=ALICE)
+    looked = ask("look_at_device", id=begun["id"])
+    assert looked == {"signed_in": None, **{key: begun[key] for key in ("code", "address", "expires_at_s")}}
+    identity.approve_device(begun["code"], ALICE)
+    ask.beside.turning.call(ask.beside.desk._devices[begun["id"]].result)
+    assert ask("look_at_device", id=begun["id"]) == {"signed_in": ALICE}
+    with pytest.raises(DeskError, match="This sign-in is over"):
+        ask("look_at_device", id=begun["id"])
+
+
+def test_devices_that_nobody_asks_for_are_forgotten(ask: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "MAX_DEVICES", 1)
+    ask.beside.desk._devices["old"] = cast("Any", None)
+    begun = ask("begin_device", login=ALICE)
+    assert ask("begin_device", login=ALICE) == begun
+    assert ask.beside.desk._devices.keys() == {begun["id"]}
+
+
+def test_a_link_to_the_page(ask: Asking) -> None:
+    with pytest.raises(DeskError, match="The page is off"):
+        ask("invite")
+    ask.beside.desk.page_link = lambda: "http://localhost:8143/open/x"
+    assert ask("invite") == {"address": "http://localhost:8143/open/x"}
+
+
+def test_whether_the_store_answers(ask: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("look_at_store") == {}
+    monkeypatch.setattr(ask.beside.office._store, "load", lambda name: fail(StoreUnavailable("The disk is full.")))
+    with pytest.raises(StoreError):
+        ask("look_at_store")
 
 
 def test_an_unknown_device(ask: Asking) -> None:

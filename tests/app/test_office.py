@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from proxy.accounts import tokens
+from proxy.accounts.keys import key_place
 from proxy.accounts.store import StateFolderHeld, StoreDamaged, lock_state_folder
 from proxy.accounts.vault import KeyUnusable
 from proxy.app.office import Office, OfficeReactor
@@ -40,12 +41,13 @@ def test_the_folder_is_given_back_without_a_key(home: Home, turning_reactor: Tur
     config = home.config()
     config.key.file.write_text("nonsense")
     with pytest.raises(KeyUnusable):
-        Office(config, cast("OfficeReactor", turning_reactor.reactor))
+        turning_reactor.wait(Office(config, cast("OfficeReactor", turning_reactor.reactor)).open)
     lock_state_folder(home.state_dir).release()
 
 
 def test_the_folder_is_given_back_without_a_store(home: Home, turning_reactor: Turning) -> None:
     home.state_dir.mkdir(mode=0o700)
+    key_place(home.config().key).read(make=True)
     (home.state_dir / "tokens.sqlite").write_bytes(b"nonsense" * 1000)
     with pytest.raises(StoreDamaged):
         turning_reactor.wait(office(home, turning_reactor).open)

@@ -181,6 +181,26 @@ def test_a_browser_that_leaves_before_the_page_has_answered_nevertheless() -> No
     assert caught.get_nowait() == {"code": "x"}
 
 
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        ("AADSTS65004: User declined to consent.", "consent"),
+        ("AADSTS53003: Access has been blocked.", "rules"),
+        ("<script>alert(1)</script> call 555-1234 now", "does not know"),
+    ],
+    ids=["consent denied", "blocked by a rule", "anybody's own words"],
+)
+def test_an_error_is_said_on_the_page_in_words_of_ours(description: str, said: str, catcher: Catcher) -> None:
+    fields = {"error": "access_denied" if "AADSTS" in description else "x", "error_description": description}
+    fields["state"] = "the-state"
+    status, page = visit(f"{catcher.redirect_uri}?{urlencode(fields)}")
+    assert status == 200
+    assert "Nobody was signed in." in page
+    assert said in page
+    assert not any(word in page for word in ("alert", "555", "AADSTS"))
+    assert catcher.wait("the-state") == fields
+
+
 def test_a_page_that_must_not_be_kept(catcher: Catcher) -> None:
     with closing(urllib.request.urlopen(f"{catcher.redirect_uri}?{urlencode(ANSWER)}", timeout=PATIENCE_S)) as answer:
         assert answer.headers["Cache-Control"] == "no-store"

@@ -6,18 +6,19 @@ import json
 import re
 import webbrowser
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
 from proxy.app import redirect
-from proxy.demo import browser
+from proxy.demo import browser, grants
 from proxy.demo.doors import DISCOVERY, TOKEN
 from proxy.demo.identity import Failure, IdentityProvider
 from tests.app.home import ALICE, DESK, Beside, Home
 
 BOB = "bob@contoso.com"
 ADDRESS = r"https://\S+/authorize\?\S+"
+TRACE = r"For an administrator: AADSTS{}, correlation id [0-9a-f-]{{36}}, time 20\d\d-\S+"
 GRAPHICAL = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
@@ -76,20 +77,20 @@ def test_the_query_alone_is_enough(furnished: Home, identity: IdentityProvider) 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "exit_code"),
     [
-        lambda address: "",
-        lambda address: "http://localhost/",
-        lambda address: address.replace("state=", "state=x"),
-        lambda address: re.sub(r"code=[^&]*", "code=made-up", address),
-        lambda address: address.replace("code=", "kode="),
+        (lambda address: "", 3),
+        (lambda address: "http://localhost/", 3),
+        (lambda address: address.replace("code=", "kode="), 3),
+        (lambda address: address.replace("state=", "state=x"), 1),
+        (lambda address: re.sub(r"code=[^&]*", "code=made-up", address), 1),
     ],
-    ids=["nothing", "no query", "another state", "another code", "no code"],
+    ids=["nothing", "no query", "no code", "another state", "another code"],
 )
 def test_what_is_pasted_wrongly_signs_nobody_in(
-    change: Callable[[str], str], furnished: Home, identity: IdentityProvider
+    change: Callable[[str], str], exit_code: int, furnished: Home, identity: IdentityProvider
 ) -> None:
-    told = furnished.run("sign-in", ALICE, "--paste", types=person(identity, change), exit_code=1)
+    told = furnished.run("sign-in", ALICE, "--paste", types=person(identity, change), exit_code=exit_code)
     assert told.errors.startswith("mailferry: ")
     assert told.errors.count("\n") == 1
     assert state(furnished) == "sign_in_needed"
@@ -109,7 +110,41 @@ def test_a_person_who_says_no(furnished: Home, identity: IdentityProvider) -> No
     identity.sign_in_as(ALICE, declines=True)
     told = furnished.run("sign-in", ALICE, "--paste", types=person(identity), exit_code=1)
     assert told.errors.startswith("mailferry: ")
+    assert re.search(TRACE.format(65004), told.errors)
     assert state(furnished) == "sign_in_needed"
+
+
+ERROR_PAGE = (
+    "AADSTS50011: The redirect URI 'http://localhost' specified in the request does not match. "
+    "Request Id: 0a1b2c3d-0000-4000-8000-000000000001 Correlation Id: 0a1b2c3d-0000-4000-8000-000000000002 "
+    "Timestamp: 2027-01-15T08:00:00Z"
+)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda address: ERROR_PAGE,
+        lambda address: "http://localhost/?" + urlencode({"error": "invalid_client", "error_description": ERROR_PAGE}),
+        lambda address: address.partition("code=")[0] + urlencode({"error": "x", "error_description": ERROR_PAGE}),
+    ],
+    ids=["the error page", "an address with the error", "the same of this sign-in"],
+)
+def test_an_error_that_is_pasted_is_explained(
+    shown: Callable[[str], str], furnished: Home, identity: IdentityProvider
+) -> None:
+    told = furnished.run("sign-in", ALICE, "--paste", types=person(identity, shown), exit_code=1)
+    assert "redirect address is not registered" in told.errors
+    assert re.search(TRACE.format(50011), told.errors)
+    assert state(furnished) == "sign_in_needed"
+
+
+def test_an_error_that_nobody_knows_is_shown_as_it_came(furnished: Home, identity: IdentityProvider) -> None:
+    raw = "AADSTS99887766: The moon is in the wrong house."
+    told = furnished.run("sign-in", ALICE, "--paste", types=person(identity, lambda address: raw), exit_code=1)
+    assert "does not know" in told.errors
+    assert raw in told.errors
+    assert "https://login.microsoftonline.com/error?code=99887766" in told.errors
 
 
 @pytest.mark.parametrize("at", [DISCOVERY, TOKEN])
@@ -150,7 +185,7 @@ def test_a_refusal_in_the_browser(furnished: Home, identity: IdentityProvider, o
 def test_nobody_comes(furnished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webbrowser, "open", lambda address: False)
     monkeypatch.setattr(redirect, "SIGN_IN_LIMIT_S", 0.0)
-    told = furnished.run("sign-in", ALICE, "--browser", exit_code=1)
+    told = furnished.run("sign-in", ALICE, "--browser", exit_code=3)
     assert "Nobody signed in within ten minutes" in told.errors
     assert state(furnished) == "sign_in_needed"
 
@@ -195,6 +230,22 @@ def test_device(furnished: Home, identity: IdentityProvider) -> None:
 
 def test_a_device_that_says_no(furnished: Home, identity: IdentityProvider) -> None:
     furnished.run("sign-in", ALICE, "--device", reads=device(identity, identity.deny_device), exit_code=1)
+    assert state(furnished) == "sign_in_needed"
+
+
+def test_a_device_code_that_nobody_enters(
+    furnished: Home, identity: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grants, "DEVICE_LIFETIME_S", 1)
+    told = furnished.run("sign-in", ALICE, "--device", exit_code=3)
+    assert "has expired" in told.errors
+    assert state(furnished) == "sign_in_needed"
+
+
+def test_a_device_that_a_rule_blocks(furnished: Home, identity: IdentityProvider) -> None:
+    reads = device(identity, lambda code: identity.fail(Failure.MFA_NEEDED, at=(TOKEN,)))
+    told = furnished.run("sign-in", ALICE, "--device", reads=reads, exit_code=1)
+    assert re.search(TRACE.format(r"\d+"), told.errors)
     assert state(furnished) == "sign_in_needed"
 
 

@@ -6,6 +6,7 @@ import base64
 import datetime
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from proxy.demo import browser
-from proxy.demo.identity import EVERYWHERE, EXCHANGE_SCOPES, TENANT, Failure, IdentityProvider
+from proxy.demo.doors import AUTHORIZE
+from proxy.demo.identity import EVERYWHERE, EXCHANGE_SCOPES, TENANT, Failure, IdentityProvider, Refused
 
 PUBLIC = "11111111-1111-4111-8111-111111111111"
 WEB = "22222222-2222-4222-8222-222222222222"
@@ -607,6 +609,43 @@ def test_refusals_of_the_token_endpoint(idp: Provider, kind: Failure) -> None:
     assert refused(refresh(idp, token))[2] == kind.value
     discovery = f"{idp.authority}/v2.0/.well-known/openid-configuration"
     assert requests.get(discovery, verify=str(idp.ca_file), timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize("code", [50011, 70043, 4_242_424])
+def test_any_refusal_can_be_planted(idp: Provider, code: int) -> None:
+    idp.fail(Refused(code, error="odd", text="Because of <b>.", suberror="odder"), times=1)
+    answer = refresh(idp, "1.x")
+    said = answer.json()
+    assert (said["error"], said["suberror"], said["error_codes"]) == ("odd", "odder", [code])
+    found = re.fullmatch(
+        rf"AADSTS{code}: Because of <b>\. Trace ID: (\S+) Correlation ID: (\S+) Timestamp: (.*)",
+        said["error_description"],
+    )
+    assert found
+    assert found.groups() == (said["trace_id"], said["correlation_id"], said["timestamp"])
+    assert refresh(idp, "1.x").json()["error_codes"] == [50173], "the next one is judged rightly"
+
+
+def test_a_planted_refusal_of_the_sign_in_page_comes_back_to_the_program(idp: Provider) -> None:
+    idp.fail(Refused(90094), at=(AUTHORIZE,))
+    fields = at_browser(idp).fields
+    assert (fields["error"], fields["state"]) == ("access_denied", "st&te")
+    assert re.match(r"AADSTS90094: .* Trace ID: \S+ Correlation ID: \S+ Timestamp: \d", fields["error_description"])
+
+
+def test_what_microsoft_keeps_to_itself_stays_on_its_page(idp: Provider) -> None:
+    idp.fail(Refused(50105), at=(AUTHORIZE,))
+    with pytest.raises(browser.SignInPage, match=r"AADSTS50105: .* Correlation ID: "):
+        at_browser(idp)
+
+
+def test_tokens_may_end_as_they_are_issued(idp: Provider) -> None:
+    idp.issue_for(0)
+    answer = signed_in(idp)
+    assert answer["expires_in"] == 0
+    assert idp.user_of(answer["access_token"]) is None
+    idp.issue_for(3600)
+    assert idp.user_of(refresh(idp, answer["refresh_token"]).json()["access_token"]) == ALICE
 
 
 def test_a_total_outage_and_the_return_on_the_same_port(idp: Provider) -> None:

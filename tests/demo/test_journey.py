@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.page.visitor import Visitor
 from tests.demo.demos import DEADLINE_S, Demo
 
 STEPS = [
@@ -164,6 +165,13 @@ def test_what_is_printed_is_there(opened: Demo) -> None:
     assert "login accepted" not in Path(printed["log"]).read_text()
     assert "BEGIN CERTIFICATE" in Path(printed["CA file"]).read_text()
     assert opened.output.isascii(), "for every terminal"
+
+
+def test_the_page_opens_by_its_link(opened: Demo) -> None:
+    (link,) = re.findall(r"^  (http://localhost:\d+/open/\S+)$", opened.output, re.MULTILINE)
+    visitor = Visitor(int(link.split(":")[2].partition("/")[0]))
+    assert "From nothing to connected" in visitor.enter(link).words
+    assert "alice@practice.example" in visitor.get("/accounts").words
 
 
 def test_a_daemon_that_dies_ends_the_demo(opened: Demo) -> None:
