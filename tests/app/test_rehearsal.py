@@ -15,10 +15,12 @@ import pytest
 
 from proxy.app import rehearsal
 from proxy.app.desk import DeskError
+from proxy.app.recollection import Recollection
 from proxy.app.rehearsal import SendingRehearsal
 from proxy.demo.browser import sign_in
 from proxy.demo.identity import Failure, IdentityProvider
 from proxy.demo.mailbox import PracticeMailbox
+from proxy.log import Log
 from proxy.login import Bearer, Refusal
 from proxy.protocols.dialogue import Failed, Ready, Send, StartTLS, UpstreamSettings
 from proxy.protocols.smtp import SMTP
@@ -257,3 +259,11 @@ def test_an_office_says_what_it_is(office: Beside) -> None:
     answer = ask(office, "about")
     assert answer["pid"] > 0
     assert 0 < answer["descriptors"]["used"] <= answer["descriptors"]["limit"]
+
+
+def test_an_office_tells_its_last_warnings(office: Beside) -> None:
+    assert ask(office, "warnings") == {"lines": []}
+    with closing(Recollection()) as kept:
+        office.desk.recollection = kept
+        Log("session").error("login refused")  # commands log no less
+        assert "login refused" in ask(office, "warnings")["lines"][-1]
