@@ -66,7 +66,7 @@ def unfit(account: Account) -> Refused | None:
     """Why nobody can sign in for this account, whatever Microsoft says; None if somebody can."""
     app = account.app
     if not app.enabled:
-        text, remedy = f"The app {app.name} is switched off.", f"Set enabled: true for the app {app.name}."
+        text, remedy = f"The app {app.name} is switched off.", f"Switch it on: mailferry app change {app.name} --enable"
         return Refused(text, remedy, Fault.MAILFERRY, "operator")
     if app.flow is Flow.APP_ONLY:
         return Refused(f"The app {app.name} signs in by itself.", "Nobody needs to sign in.", Fault.CLIENT, "nobody")

@@ -158,6 +158,14 @@ class Microsoft:
 
         return self._in_thread(app, poll)
 
+    def redeem_refresh_token(self, app: App, refresh_token: str) -> Deferred[Outcome]:
+        """Tokens for a refresh token that another program was granted, with the same app (RFC 6749 §6)."""
+
+        def redeem(call: _Call) -> Outcome:
+            return call.outcome(call.application.acquire_token_by_refresh_token(refresh_token, scopes(app)))
+
+        return self._in_thread(app, redeem)
+
     def _in_thread(self, app: App, work: Callable[[_Call], T], cache: str = "") -> Deferred[T | NotGranted]:
         return deferToThreadPool(self._reactor, self._pool, self._perform, app, work, cache)
 
@@ -172,8 +180,8 @@ class Microsoft:
             if http.discovered is not None:
                 self._discovered[app] = http.discovered
             return work(call)
-        except _Misconfigured as stop:
-            return AppMisconfigured(stop.error)
+        except _Stopped as stop:
+            return stop.outcome
         except requests.RequestException as error:
             return TryLater(SignInError("network_error", text=_network_text(app, error)))
         except MsalServiceError:
@@ -186,10 +194,16 @@ class Microsoft:
             http.close()
 
 
-class _Misconfigured(Exception):
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(code)
-        self.error = SignInError(code, text=text)
+class _Stopped(Exception):
+    """No call can be made; the outcome says why."""
+
+    def __init__(self, outcome: NotGranted) -> None:
+        super().__init__(outcome.error.code)
+        self.outcome = outcome
+
+
+def _misconfigured(code: str, text: str) -> _Stopped:
+    return _Stopped(AppMisconfigured(SignInError(code, text=text)))
 
 
 class _Adapter(HTTPAdapter):
@@ -244,6 +258,14 @@ class _Http:
         """Of the last answer; 0 if none came."""
         return self._last.status_code if self._last is not None else 0
 
+    def refusal(self) -> dict[str, object]:
+        """What the last answer says of an error in Microsoft's own way; empty if it says nothing."""
+        try:
+            said = json.loads(self._last.text) if self._last is not None else None
+        except ValueError:
+            return {}
+        return said if isinstance(said, dict) and said.get("error_codes") else {}
+
     def later(self) -> TryLater:
         """The outcome of an answer that is none: an error of HTTP, or a page where JSON was due."""
         wait = self._last.headers.get("Retry-After", "") if self._last is not None else ""
@@ -277,8 +299,9 @@ class _Call:
             )
         except ValueError:
             if http.discovered is None and http.status in (0, 400, 404):  # 0: no address msal would ask
-                text = f"There is no directory at {app.authority}."
-                raise _Misconfigured("bad_authority", text) from None
+                if refusal := http.refusal():  # the service says itself which directory it does not know, and where
+                    raise _Stopped(sort_error(refusal)) from None
+                raise _misconfigured("bad_authority", f"There is no directory at {app.authority}.") from None
             raise
 
     def outcome(self, result: Mapping[str, object]) -> Outcome:
@@ -313,7 +336,7 @@ def _credential(app: App) -> str | dict[str, str] | None:
 
     Raises:
         OSError: a file cannot be read.
-        _Misconfigured: it is no certificate, or no RSA key.
+        _Stopped: it is no certificate, or no RSA key.
     """
     if app.certificate is None:
         return app.client_secret.value if app.client_secret else None
@@ -325,7 +348,7 @@ def _credential(app: App) -> str | dict[str, str] | None:
         fit = False
     if not fit:
         text = f"{app.certificate.file} and {app.certificate.key} are not a PEM certificate and its open RSA key."
-        raise _Misconfigured("bad_certificate", text)
+        raise _misconfigured("bad_certificate", text)
     return {"private_key": key.decode(), "public_certificate": certificate.decode()}  # FACTS 4.2
 
 

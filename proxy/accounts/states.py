@@ -180,7 +180,7 @@ class AccountStates:
         """State, since when, and the remedy, if the state needs one."""
         token, login = self._tokens.get(account.identity), self._logins.get(account.name)
         if not account.app.enabled:
-            return State.DISABLED, self._began_s, f"Set `enabled: true` for the app {account.app.name}."
+            return State.DISABLED, self._began_s, f"Switch it on: mailferry app change {account.app.name} --enable"
         if token and token.state is State.SIGN_IN_NEEDED:
             return token.state, token.since_s, token.remedy or f"Run: mailferry sign-in {account.name}"
         if token and token.state:

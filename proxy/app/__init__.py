@@ -6,4 +6,5 @@ control                     that socket
 desk                        what can be asked, one method a verb
 daemon, office              everything built once from the configuration, started and ended in order
 redirect, notify            the browser's way back; telling systemd
+moving_in, takeover         taking over from another program, whose files importing/ reads
 """

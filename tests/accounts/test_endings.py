@@ -64,7 +64,7 @@ def test_a_code_that_microsoft_calls_expired_was_not_refused(answer: dict[str, o
 @pytest.mark.parametrize(
     ("app", "word", "who"),
     [
-        (replace(APP, enabled=False), "enabled: true", "operator"),
+        (replace(APP, enabled=False), "app change work --enable", "operator"),
         (DAEMON, "Nobody needs to sign in", "nobody"),
     ],
 )

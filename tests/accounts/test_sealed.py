@@ -67,7 +67,7 @@ def test_a_key_is_made_only_for_a_new_store(file: Path) -> None:
     place = HeldKey()
     for _ in range(2):
         SealedTable(file, place).close()
-    assert place.made == [True, False]
+    assert place.made == [True, False, False]
 
 
 def test_a_store_that_has_lost_its_key_is_not_given_another(tmp_path: Path, file: Path) -> None:

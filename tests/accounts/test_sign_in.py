@@ -244,7 +244,7 @@ def test_a_sign_in_that_cannot_begin_speaks_to_a_person(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("app", "word"), [(replace(APP, enabled=False), "enabled: true"), (DAEMON, "Nobody needs to sign in")]
+    ("app", "word"), [(replace(APP, enabled=False), "--enable"), (DAEMON, "Nobody needs to sign in")]
 )
 def test_an_app_without_sign_ins_is_not_asked(desk: Desk, app: App, word: str) -> None:
     unfit = account(app=app)

@@ -68,7 +68,7 @@ def test_a_disabled_app_decides_above_all(states: AccountStates) -> None:
     states.token_changed(off.identity, TokenCondition(State.SIGN_IN_NEEDED))
     states.login_succeeded(off)
     assert states.state(off) is State.DISABLED
-    assert "enabled: true" in str(states.report(off)["remedy"])
+    assert "--enable" in str(states.report(off)["remedy"])
 
 
 def test_the_token_decides_above_the_login(states: AccountStates) -> None:

@@ -85,7 +85,7 @@ def test_a_damaged_store(inhabited: Home) -> None:
 
 def test_another_key(inhabited: Home) -> None:
     inhabited.run("account", "list")
-    (inhabited.state_dir / "mailferry.key").unlink()
+    (inhabited.state_dir / "mailferry.key").write_text("A" * 43 + "=\n")
     assert "another key" in inhabited.run("account", "list", exit_code=1).errors
     lock_state_folder(inhabited.state_dir).release()
 

@@ -41,10 +41,24 @@ def program(name: str, *folders: str) -> str:
     return path
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on, of either family."""
+def _own_ports() -> Iterator[int]:
+    """This process's share of the ports, shuffled: of two workers (pytest-xdist) none takes what is the other's.
+
+    None comes twice before all came once. Else a port would be given to a second server while the first one starts.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.choice(PORTS)
+        yield from random.sample(PORTS[worker::workers], len(PORTS[worker::workers]))
+
+
+_ports = _own_ports()
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on, of either family, and that nobody here was given before."""
+    while True:
+        port = next(_ports)
         with suppress(OSError):
             for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
                 try:
