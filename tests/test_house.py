@@ -67,7 +67,8 @@ FURTHER_RFCS = {
 
 TWISTED = ("__main__.py", "app/", "network/")
 TWISTED_DEFERREDS = tuple(
-    f"accounts/{name}.py" for name in ("grants", "microsoft", "passdb", "sign_in", "store", "tokens")
+    f"accounts/{name}.py"
+    for name in ("grants", "invitations", "microsoft", "passdb", "sign_in", "store", "tokens", "upkeep")
 )
 DOORS = {
     "msal": ("accounts/microsoft.py",),
@@ -80,10 +81,12 @@ DOORS = {
         "accounts/vault.py",
         "network/tls.py",
         "network/certificates.py",
+        "app/importing/seals.py",  # what other programs sealed
         "app/doctor/certificates.py",
         "demo/certificates.py",
         "demo/directory.py",
     ),
+    "keyring": ("accounts/keys.py",),
     "twisted": (*TWISTED, *TWISTED_DEFERREDS),
 }
 """Where each outside library may come in: files, and folders with all that is in them."""
@@ -158,13 +161,13 @@ def test_the_map_names_every_part() -> None:
 def test_the_readme_draws_every_module() -> None:
     drawn = re.search(r"## The map of the house.*?^```$(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert drawn is not None
-    folder, there = "", set()
+    folders: list[str] = []
+    there = set()
     for line in drawn[1].split("\nproxy/\n")[1].split("\ntests/")[0].splitlines():
-        if opened := re.match(r"  (\w+/)", line):
-            folder = opened[1]
-        elif re.match(r"  \w", line):
-            folder = ""
-        there |= {folder + name for name in re.findall(r"(?<![\w/])\w+\.py", line)}
+        depth = (len(line) - len(line.lstrip())) // 2
+        opened = re.match(r" +(\w+/)", line)
+        folders[depth - 1 :] = [opened[1]] if opened else []
+        there |= {"".join(folders) + name for name in re.findall(r"(?<![\w/])\w+\.py", line)}
     assert there == set(MODULES) - set(INITS)
 
 
@@ -210,7 +213,9 @@ def test_there_is_no_other_outside_library() -> None:
         (module, name) for module in MODULES for name in imports(tree(module)) if comes_from(name) not in known
     }
     assert strangers == set()
-    declared = {re.split(r"[^\w-]", each.lower())[0] for each in PROJECT["project"]["dependencies"]}
+    extras = {name: each for name, each in PROJECT["project"]["optional-dependencies"].items() if name != "dev"}
+    wanted = [*PROJECT["project"]["dependencies"], *(one for each in extras.values() for one in each)]
+    declared = {re.split(r"[^\w-]", each.lower())[0] for each in wanted}
     assert {DISTRIBUTIONS.get(library, library) for library in DOORS} == declared
 
 

@@ -118,10 +118,11 @@ class SealedTable:
             if not _is_there(file):
                 key = place.read(make=True)
                 make_file(file, {self._CHECK: Vault(key).seal(self._CHECK, secrets.token_bytes(32))})
-            _keep_private(file)
+            os.close(os.open(file, os.O_RDWR | os.O_NOFOLLOW))  # never once it is open: SQLite's lock would be lost
             self._rows = Rows(file)
             try:
                 self._names_key = self._unlock()
+                _keep_private(file)
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._rows.close()
@@ -306,14 +307,10 @@ def _is_there(file: Path) -> bool:
 
 
 def _keep_private(file: Path) -> None:
-    """See that nobody else may read the file and its log, and that neither is a link. Raises: OSError."""
+    """See that nobody else may read the file and its log. Raises: OSError."""
     for each in (file, Path(f"{file}-wal")):
         with suppress(FileNotFoundError):
-            descriptor = os.open(each, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-                if mode & 0o077:
-                    os.fchmod(descriptor, 0o600)
-                    log.warning("others could read the store; now only we can", file=str(each), mode=f"{mode:04o}")
-            finally:
-                os.close(descriptor)
+            mode = stat.S_IMODE(each.stat().st_mode)
+            if mode & 0o077:
+                each.chmod(0o600)
+                log.warning("others could read the store; now only we can", file=str(each), mode=f"{mode:04o}")

@@ -45,7 +45,7 @@ def key_rotate(options: Namespace) -> int:
         _progress("Sealing every sign-in with a new key ...")
         done = counter.ask("rotate_key")
     print(
-        f"{_count(done['records'], 'sign-in')} sealed with a new key. The old one opens only older copies of the store."
+        f"{_count(done['records'], 'sign-in')} sealed with a new key. The old one opens older copies of the store only."
     )
     if done["left_to_do"]:
         print(done["left_to_do"], file=sys.stderr)

@@ -226,6 +226,23 @@ def test_a_key_where_mailferry_may_not_write_stays_in_use_beside_the_old(
     assert found(file, HeldKey(NEXT_KEY)) == BOTH, "a person has put it in place"
 
 
+def test_a_rotation_first_finishes_the_one_before(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    key = FileKey(tmp_path / "key", created=True)
+    with closing(SealedTable(file, key)) as table:
+        table.save(ALICE, {"n": 1}, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", full)
+            assert "The next start of mailferry tries again" in table.rotate().left_to_do
+        unplaced = (tmp_path / "key.next").read_bytes()
+        assert table.rotate() == Rotated(1, "")
+    assert (tmp_path / "key").read_bytes() != unplaced
+    assert not (tmp_path / "key.next").exists()
+    assert found(file, key) == {ALICE: Record(1, {"n": 1})}
+
+
 def test_a_store_of_neither_key_is_told(table: SealedTable, file: Path) -> None:
     table.close()
     with pytest.raises(StoreKeyWrong, match="Put back the key file"):

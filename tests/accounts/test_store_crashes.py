@@ -12,6 +12,7 @@ strace counts the calls of each thread and name by themselves. So each deed is o
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -143,7 +144,7 @@ class Nursery:
 def _calls(log: Path) -> tuple[str, ...]:
     """What one thread did, but for the removal of the log, which sqlitedict's does."""
     lines = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
-    calls = [(thread, call) for thread, call in lines if not call.startswith(("+++", "---"))]
+    calls = [(thread, call) for thread, call in lines if not call.startswith(("+++", "---", "???"))]
     at_the_end = [call for _, call in calls[-1:] if "unlink" in call and "-wal" in call]
     assert len({thread for thread, _ in calls[: len(calls) - len(at_the_end)]}) <= 1, f"two threads: {calls}"
     return tuple(call.partition("(")[0] for _, call in calls)
@@ -152,6 +153,7 @@ def _calls(log: Path) -> tuple[str, ...]:
 def raise_children() -> None:
     """The nursery's side: fork for each line that names a deed; tell how the last child ended for a line `wait`."""
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)  # our strace is no parent of ours
+    logging.disable()  # it would write, too
     child = 0
     for line in sys.stdin:
         match line.rstrip("\n").split("\t"):
