@@ -112,6 +112,12 @@ class Tokens:
             except StoreError as error:
                 log.error("grant not read", identity=account.identity, reason=error.text)
 
+    def reread(self) -> None:
+        """Grants are read from the store again when they are next wanted: somebody else has written there."""
+        for ward in self._wards.values():
+            if ward.app.flow is Flow.DELEGATED:
+                ward.identity.known = False
+
     async def access(self, account: Account, *, user: str, fresh: bool = False) -> Bearer:
         """A token good for a new session as `user`, the name that XOAUTH2 says. `fresh`: Exchange refused the last one.
 

@@ -1,7 +1,7 @@
 """The control socket: one request and one answer, each a line of JSON, so that a verb works beside the daemon.
 
 It lies in the state folder, mode 0600: who may open it may do what the daemon's user may. Nothing secret passes but the
-code of a sign-in that is about to be used up.
+code of a sign-in that is about to be used up, and the key of one backup.
 """
 
 from __future__ import annotations

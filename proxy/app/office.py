@@ -27,7 +27,6 @@ from proxy.accounts.tokens import Tokens
 from proxy.accounts.upkeep import Upkeep
 from proxy.accounts.vault import KeyUnusable
 from proxy.config import Config
-from proxy.config.settings import Flow
 from proxy.network.reactor import Reactor
 
 
@@ -98,9 +97,7 @@ class Office:
 
     async def reread(self) -> None:
         """Take what the store holds now: a backup was restored into it. A refresh under way is dropped."""
-        for ward in self.tokens._wards.values():
-            if ward.app.flow is Flow.DELEGATED:
-                ward.identity.known = False
+        self.tokens.reread()
         await self.look()
 
     async def look_at_store(self) -> None:
