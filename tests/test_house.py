@@ -25,7 +25,8 @@ MODULES = sorted(str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py"))
 INITS = [module for module in MODULES if module.endswith("__init__.py")]
 
 TESTED_TOGETHER = {
-    "app/test_commands.py": ("app/lookup.py",),
+    "app/verbs/test_configuring.py": ("app/verbs/lookup.py",),
+    "end_to_end/test_daemon.py": ("app/verbs/serving.py",),
     "systemd/test_unit.py": ("app/notify.py",),
     "demo/test_identity.py": ("demo/directory.py", "demo/doors.py", "demo/grants.py"),
     "demo/test_journey.py": ("demo/guide.py", "demo/program.py", "demo/round_trip.py"),

@@ -1,4 +1,4 @@
-"""The verbs of the command line (PRODUCT section 2) as argparse; thin: parse, call `commands.py`, tell errors."""
+"""The verbs of the command line (PRODUCT section 2) as argparse; thin: parse, call `verbs/`, tell errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from typing import Any
 from proxy import __version__, log
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
-from proxy.app import authority, commands, equipping, keeping, kit, moving_in, opening, probing, signing_in
 from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_USAGE, DeskError, refused_login
 from proxy.app.importing.readers import READERS
-from proxy.app.terminal import UsageError
+from proxy.app.verbs import (
+    authority,
+    configuring,
+    equipping,
+    keeping,
+    kit,
+    moving_in,
+    opening,
+    probing,
+    serving,
+    signing_in,
+)
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.settings import PROTOCOL_NAMES, Cloud, Flow
 from proxy.login import LoginRefused
@@ -61,16 +72,16 @@ def parser() -> argparse.ArgumentParser:
     _config_option(top, default=None)
     verbs = _Verbs(top)
 
-    verbs.add("serve", commands.serve, "run the daemon, in the foreground", "mailferry serve")
-    demo = verbs.add("demo", commands.demo, "try everything on a practice harbour", "mailferry demo --once")
+    verbs.add("serve", serving.serve, "run the daemon, in the foreground", "mailferry serve")
+    demo = verbs.add("demo", serving.demo, "try everything on a practice harbour", "mailferry demo --once")
     demo.add_argument("--once", action="store_true", help="make the round trip itself, then exit with 0 or 1")
-    check = verbs.add("check", commands.check, "read the configuration and say what is wrong", "mailferry check")
+    check = verbs.add("check", configuring.check, "read the configuration and say what is wrong", "mailferry check")
     check.add_argument("--json", action="store_true", help="findings as JSON")
 
     app = verbs.group("app", "app registrations in Microsoft Entra")
-    _app_options(app.add("add", commands.app_add, "enter a registration", "mailferry app add work"))
-    app.add("list", commands.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
-    change = app.add("change", commands.app_change, "change one", "mailferry app change work --disable")
+    _app_options(app.add("add", configuring.app_add, "enter a registration", "mailferry app add work"))
+    app.add("list", configuring.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
+    change = app.add("change", configuring.app_change, "change one", "mailferry app change work --disable")
     _app_options(change)
     change.add_argument(
         "--no-client-secret", action="store_true", help="take the secret away: a public client has none"
@@ -82,25 +93,25 @@ def parser() -> argparse.ArgumentParser:
     switch.add_argument(
         "--disable", dest="enabled", action="store_false", default=None, help="its accounts stand still"
     )
-    removal = app.add("remove", commands.app_remove, "forget one", "mailferry app remove work")
+    removal = app.add("remove", configuring.app_remove, "forget one", "mailferry app remove work")
     removal.add_argument("name", metavar="NAME")
 
     account = verbs.group("account", "mailboxes and their local logins")
-    add = account.add("add", commands.account_add, "add one, and print its local password once", "", login=True)
+    add = account.add("add", configuring.account_add, "add one, and print its local password once", "", login=True)
     add.add_argument("--app", metavar="NAME", help="its app; needless if there is only one")
     add.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open, if it is not LOGIN (shared mailboxes)")
     add.add_argument("--sign-in", metavar="ADDRESS", help="who signs in, if it is not LOGIN")
     add.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp; default all")
-    listing = account.add("list", commands.account_list, "every account and its state", "mailferry account list")
+    listing = account.add("list", configuring.account_list, "every account and its state", "mailferry account list")
     listing.add_argument("--json", action="store_true")
-    show = account.add("show", commands.account_show, "one account in full", "", login=True)
+    show = account.add("show", configuring.account_show, "one account in full", "", login=True)
     show.add_argument("--json", action="store_true")
-    changing = account.add("change", commands.account_change, "change one; '' for the default", "", login=True)
+    changing = account.add("change", configuring.account_change, "change one; '' for the default", "", login=True)
     changing.add_argument("--app", metavar="NAME", help="its app")
     changing.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open")
     changing.add_argument("--sign-in", metavar="ADDRESS", help="who signs in")
     changing.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp")
-    account.add("remove", commands.account_remove, "forget it, and its tokens", "", login=True)
+    account.add("remove", configuring.account_remove, "forget it, and its tokens", "", login=True)
     test = account.add("test", probing.account_test, "try IMAP, POP3 and sending at Exchange", "", login=True)
     test.add_argument("--json", action="store_true", help="the verdicts as JSON")
 
@@ -119,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="the findings as JSON")
 
     password = verbs.add(
-        "password", commands.password, "make a new local password", "mailferry password alice@contoso.com"
+        "password", configuring.password, "make a new local password", "mailferry password alice@contoso.com"
     )
     password.add_argument("login", metavar="LOGIN", nargs="?", help="the account's login")
     password.add_argument("--hash", action="store_true", help="read a password from standard input, print its hash")

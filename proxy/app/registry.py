@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proxy import config as configuration
 from proxy.accounts.passdb import generate_password, hash_password
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import Config, ConfigurationError, Value
 
 

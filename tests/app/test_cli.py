@@ -18,7 +18,7 @@ from proxy.accounts.store import StateFolderHeld, StoreDamaged
 from proxy.accounts.vault import KeyUnusable
 from proxy.app import cli
 from proxy.app.desk import DeskError
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.findings import refusal
 from proxy.login import Fault, LoginRefused, Refusal
@@ -166,7 +166,7 @@ def test_an_error_is_a_line_on_standard_error(
     def fail(options: object) -> int:
         raise error
 
-    monkeypatch.setattr("proxy.app.commands.app_list", fail)
+    monkeypatch.setattr("proxy.app.verbs.configuring.app_list", fail)
     told = home.run("app", "list", exit_code=code)
     assert (told.output, told.errors) == ("", said)
 

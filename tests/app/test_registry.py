@@ -6,7 +6,7 @@ import pytest
 
 from proxy.accounts.passdb import verify_hash
 from proxy.app.registry import Registry, by_field
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError, Value
 from tests.app.home import ALICE, APPLICATION_ID, Home
 

@@ -22,8 +22,8 @@ SERVED = """
 state_dir page hostname listeners apps accounts upstreams store key log protocol address port tls certificate
 legacy_tls require_tls allow_from auth_failures proxy_protocol implicit_account application_id account_types
 client_secret client_secret_expires flow cloud redirect_uri enabled authority ca_file login app password hash name
-protocols from mailbox sign_in imap_connections smtp_connections messages_per_minute imap pop3 smtp host kind level format file credential
-keyring env socket notify command webhook
+protocols from mailbox sign_in imap_connections smtp_connections messages_per_minute imap pop3 smtp host kind
+level format file credential keyring env socket notify command webhook
 """.split()  # noqa: SIM905 - easier to read
 NOT_SERVED = ["postgresql"]
 APP = f"{{application_id: {GUID}}}"

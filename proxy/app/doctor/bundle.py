@@ -26,7 +26,7 @@ from proxy.app.desk import DeskError
 from proxy.app.doctor.findings import Finding, summary, told
 from proxy.app.doctor.redaction import LEFT_OUT, Redactor
 from proxy.app.doctor.scene import MAX_ACCOUNTS, Scene
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import Account, App
 from proxy.config.files import reason, write_atomically
 

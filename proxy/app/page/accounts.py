@@ -10,7 +10,7 @@ from typing import Any
 from proxy.app.page import words
 from proxy.app.page.wire import Answer, Asked, Page, Problem, Redirect, Route, path_to
 from proxy.app.registry import by_field
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import Account, ConfigurationError, Value
 from proxy.config.settings import PROTOCOL_NAMES
 

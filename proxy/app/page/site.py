@@ -38,7 +38,7 @@ from proxy.app.page.wire import (
     read_target,
     segment,
 )
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.log import Log
 from proxy.login import LoginRefused

@@ -16,7 +16,7 @@ from proxy.app.desk import DeskError
 from proxy.app.doctor.bundle import report, write
 from proxy.app.doctor.findings import Finding, fail, ok
 from proxy.app.doctor.scene import Scene
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.login import Fault
 from tests.app.doctor.scenes import FakeDesk, scene_of
 from tests.app.home import Home

@@ -12,7 +12,7 @@ from proxy.accounts.store import StoreUnavailable
 from proxy.app.desk import DeskError
 from proxy.app.page.site import Site, found_routes
 from proxy.app.page.wire import Answer, Asked, Download, Handler, Page, Problem, Redirect, Route
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.config.findings import refusal
 from proxy.login import Fault, LoginRefused, Refusal
 from tests.app.page.visitor import Served, Visitor

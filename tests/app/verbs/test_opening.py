@@ -9,7 +9,7 @@ import webbrowser
 
 import pytest
 
-from proxy.app import opening
+from proxy.app.verbs import opening
 from tests.app.home import Beside, Home
 from tests.app.page.visitor import Served, Visitor
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from proxy.accounts.passdb import verify_hash
-from proxy.app.terminal import print_table, shown
+from proxy.app.verbs.terminal import print_table, shown
 from tests.app.home import ALICE, APPLICATION_ID, SECRET, Home
 
 ROOT = Path(__file__).parents[2]

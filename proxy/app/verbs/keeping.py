@@ -30,8 +30,8 @@ from proxy.accounts.backup import (
 from proxy.app.counter import Counter, reload_daemon
 from proxy.app.custody import SPOOL
 from proxy.app.desk import EXIT_FAILED, DeskError
-from proxy.app.lookup import find_config, find_main_file
-from proxy.app.terminal import UsageError, read_line
+from proxy.app.verbs.lookup import find_config, find_main_file
+from proxy.app.verbs.terminal import UsageError, read_line
 from proxy.config import Config
 from proxy.config.bundle import Placed, put_files, read_files
 from proxy.config.files import FileTrouble, read_regular, reason, write_atomically

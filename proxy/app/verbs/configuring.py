@@ -1,9 +1,8 @@
-"""What each verb does, in a person's words. `cli.py` parses and tells errors; the work is done on the floors below."""
+"""The verbs `check`, `app`, `account` and `password`: the configuration, read and changed; and how each account is."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -11,37 +10,14 @@ from typing import Any
 
 from proxy import config as configuration
 from proxy.accounts.passdb import hash_password
-from proxy.app import opening
 from proxy.app.counter import Counter, reload_daemon
 from proxy.app.desk import EXIT_USAGE, DeskError
-from proxy.app.lookup import find_account, find_config, find_loaded, find_only_app, find_registry
-from proxy.app.terminal import UsageError, ask, print_table, read_line, shown
+from proxy.app.verbs.lookup import find_account, find_config, find_loaded, find_only_app, find_registry
+from proxy.app.verbs.terminal import UsageError, ask, print_table, read_line, shown
 from proxy.config import Account, App, Config, ConfigurationError, Value
 from proxy.config.settings import Flow
 
 _ACCOUNT_KEYS = ("mailbox", "sign_in", "protocols")
-
-# --- the daemon
-
-
-def serve(options: Namespace) -> int:
-    from proxy.app import daemon
-
-    first_start = configuration.locate(options.config, os.environ) is None
-    if first_start:
-        made = configuration.create_starter(os.environ)
-        print(f"mailferry: no configuration found; a first one was made: {made}", file=sys.stderr)
-    loaded = find_loaded(options)
-    for finding in loaded.findings:
-        print(finding, file=sys.stderr)
-    greet = opening.greet if opening.sees_a_person(first_start=first_start) else None
-    return daemon.serve(loaded.config, os.environ, greet=greet)
-
-
-def demo(options: Namespace) -> int:
-    from proxy.demo.journey import run
-
-    return run(once=options.once)
 
 
 def check(options: Namespace) -> int:

@@ -308,7 +308,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             asked.append(prompt)
             return next(given)
 
-        monkeypatch.setattr("proxy.app.moving_in.read_line", read_line)
+        monkeypatch.setattr("proxy.app.verbs.moving_in.read_line", read_line)
         monkeypatch.setattr("tests.app.home.Typist.isatty", lambda _: True)
         return asked
 

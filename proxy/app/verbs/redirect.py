@@ -20,7 +20,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 
 from proxy.accounts.outcomes import explain, sort_error
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.terminal import UsageError
 from proxy.network.listener import LOOPBACK_ADDRESSES
 
 MAX_FORM_OCTETS = 65_536

@@ -13,7 +13,7 @@ from argparse import Namespace
 
 from proxy.app.control import NoDaemon, ask_daemon
 from proxy.app.desk import EXIT_NO_DAEMON, DeskError
-from proxy.app.lookup import find_config
+from proxy.app.verbs.lookup import find_config
 
 LINK_LIFE_MINUTES = 10  # page/guard.py
 

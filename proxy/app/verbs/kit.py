@@ -7,9 +7,9 @@ import textwrap
 from argparse import Namespace
 from dataclasses import asdict
 
-from proxy.app.lookup import find_account, find_config
 from proxy.app.programs.administrator import Kit, kit_for
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.lookup import find_account, find_config
+from proxy.app.verbs.terminal import UsageError
 
 
 def administrator(options: Namespace) -> int:

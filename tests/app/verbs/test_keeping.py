@@ -14,11 +14,11 @@ from unittest import mock
 import pytest
 
 from proxy.accounts.backup import FIRST_LINE
-from proxy.app import keeping
 from proxy.app.custody import SPOOL
+from proxy.app.verbs import keeping
 from proxy.demo.identity import IdentityProvider
 from tests.app.home import ALICE, DESK, Beside, Home, Told, Turning
-from tests.app.test_signing_in import person
+from tests.app.verbs.test_signing_in import person
 
 PASSPHRASE = "correct horse battery staple"
 

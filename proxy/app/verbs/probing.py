@@ -20,7 +20,7 @@ from proxy.app.doctor.examination import Looking, examine
 from proxy.app.doctor.findings import Finding, Verdict, plain, summary, told, worst
 from proxy.app.doctor.mailbox import NAMES, judge
 from proxy.app.doctor.scene import Ask, survey
-from proxy.app.lookup import find_account, find_config
+from proxy.app.verbs.lookup import find_account, find_config
 from proxy.config import Config
 
 _ERASE = "\r\x1b[K"  # the terminal's line (ECMA-48 EL)

@@ -17,10 +17,10 @@ from proxy.app.certificates import (
     uses_authority,
 )
 from proxy.app.desk import DeskError
-from proxy.app.lookup import find_config
 from proxy.app.programs.guide import Needs, as_text
 from proxy.app.programs.trusting import FILE, SYSTEMS, find_system
-from proxy.app.terminal import UsageError
+from proxy.app.verbs.lookup import find_config
+from proxy.app.verbs.terminal import UsageError
 from proxy.config import Config
 from proxy.network.certificates import Shown, read_certificate
 

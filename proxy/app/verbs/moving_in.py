@@ -19,10 +19,10 @@ from proxy.app.desk import EXIT_FAILED
 from proxy.app.importing.found import Found, FoundAccount, Judged, Verdict
 from proxy.app.importing.gathering import Gathered, NothingFound, gather
 from proxy.app.importing.planning import Opened, Outcome, Plan, foresee, listener_lines, open_account, plan
-from proxy.app.lookup import find_config, find_main_file
 from proxy.app.registry import Registry
 from proxy.app.takeover import carry_out, signed_out
-from proxy.app.terminal import UsageError, read_line
+from proxy.app.verbs.lookup import find_config, find_main_file
+from proxy.app.verbs.terminal import UsageError, read_line
 from proxy.config import Config
 
 MAX_TRIES = 3  # of a password at the terminal, for each account

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from proxy.app.certificates import announcements, read_authority
 from proxy.app.desk import EXIT_FAILED, DeskError
-from proxy.app.lookup import find_account, find_config
 from proxy.app.programs.clients import CLIENTS, Client, find_client, guide
 from proxy.app.programs.connection import Connection, Unreachable
 from proxy.app.programs.guide import File, Guide, Needs, as_text
 from proxy.app.programs.reach import connect
-from proxy.app.terminal import UsageError, print_table
+from proxy.app.verbs.lookup import find_account, find_config
+from proxy.app.verbs.terminal import UsageError, print_table
 from proxy.config import Config
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from proxy.app import redirect
+from proxy.app.verbs import redirect
 from proxy.demo import browser, grants
 from proxy.demo.doors import DISCOVERY, TOKEN
 from proxy.demo.identity import Failure, IdentityProvider

@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from proxy.app import redirect
-from proxy.app.redirect import Catcher, can_catch
-from proxy.app.terminal import UsageError
+from proxy.app.verbs import redirect
+from proxy.app.verbs.redirect import Catcher, can_catch
+from proxy.app.verbs.terminal import UsageError
 from tests.servers.child import free_port
 
 ANSWER = {"code": "the-code", "state": "the-state"}

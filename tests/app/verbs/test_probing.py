@@ -11,9 +11,9 @@ from unittest import mock
 
 import pytest
 
-from proxy.app import probing
 from proxy.app.doctor.examination import Looking
 from proxy.app.doctor.findings import Finding, Verdict, fail, ok
+from proxy.app.verbs import probing
 from proxy.login import Fault
 from tests.app.doctor.test_grant import NO
 from tests.app.doctor.test_mailbox import BUSY, REFUSED, YES

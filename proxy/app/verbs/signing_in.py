@@ -15,9 +15,9 @@ from typing import Any
 from proxy.accounts.endings import pasted
 from proxy.app.counter import Counter
 from proxy.app.desk import EXIT_SIGN_IN_NEEDED, DeskError
-from proxy.app.lookup import find_account, find_config
-from proxy.app.redirect import Catcher, can_catch
-from proxy.app.terminal import read_line
+from proxy.app.verbs.lookup import find_account, find_config
+from proxy.app.verbs.redirect import Catcher, can_catch
+from proxy.app.verbs.terminal import read_line
 from proxy.config import Account
 from proxy.config.settings import Flow
 
