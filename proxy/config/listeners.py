@@ -27,6 +27,7 @@ from proxy.config.sources import certificate
 
 DEFAULT_PORTS: Mapping[ProtocolName, int] = {"imap": 1143, "pop3": 1110, "smtp": 1587}
 DEFAULT_PAGE = ("127.0.0.1", 8143)
+DEFAULT_SOCKET = "mailferry"  # FileDescriptorName= in systemd/mailferry.socket
 MAX_NETWORKS_SHOWN = 4  # a finding stays a line that a person reads
 _LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
@@ -73,8 +74,8 @@ def read_listener(node: Node, accounts: Mapping[str, Account], reading: Reading)
             auth_failures=section.member("auth_failures", AuthFailures, _default_failures(protocol)),
             proxy_protocol=section.networks("proxy_protocol"),
             implicit_account=section.text("implicit_account") or None,
+            socket=section.text("socket", DEFAULT_SOCKET),
         )
-        section.unserved("socket")
         _check_tls(section, listener)
         _check_balancers(section, listener)
         if listener.implicit_account:

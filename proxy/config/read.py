@@ -20,12 +20,13 @@ from proxy.config.fields import Reading, Section
 from proxy.config.files import FileTrouble, exposure, read_regular, reason
 from proxy.config.findings import ConfigurationError, Finding, Place, Report, quoted
 from proxy.config.listeners import check_apart, default_listeners, read_listener, read_page
+from proxy.config.notify import read_notify
 from proxy.config.settings import Account, App, Config, Listener, Log
 from proxy.config.sources import key_source
 
 MAX_FILE_OCTETS = 8 * 2**20  # some 20,000 accounts; bounds the time that reading takes
 NO_FILE = Path("(no configuration file)")
-_MAIN_ONLY = ("state_dir", "page", "hostname", "listeners", "upstreams", "store", "key", "log")
+_MAIN_ONLY = ("state_dir", "page", "hostname", "listeners", "upstreams", "store", "key", "log", "notify")
 _LEVELS: Mapping[str, Literal["debug", "info", "warning", "error"]] = {
     "debug": "debug",
     "info": "info",
@@ -114,6 +115,7 @@ def interpret(file: Path | None, sources: Sequence[Source], environ: Mapping[str
             key=key_source(section, state_dir),
             log=_read_log(section),
             page=page,
+            notify=read_notify(section),
         )
     findings = _in_order(report.findings, sources)
     if report.errors:

@@ -79,6 +79,8 @@ class Listener:
     """Balancers: whoever connects from here says a PROXY header first, and is believed."""
     implicit_account: str | None = None
     """SMTP: the login of the account that sends for devices which never log in; only with `allow_from`."""
+    socket: str = "mailferry"
+    """The name of the sockets that systemd may hold for us at this address and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,16 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told when an account needs somebody."""
+
+    command: tuple[str, ...] = ()
+    """A program and its arguments; empty: none."""
+    webhook: Secret | None = None
+    """An address that a note is posted to; whoever knows it can post there too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     file: Path | None
     """The main file; None when there is none and defaults hold."""
@@ -189,6 +201,7 @@ class Config:
     log: Log
     page: tuple[str, int] | None = None
     """Loopback address and port of the set-up page, /health and /metrics; None: off."""
+    notify: Notify = Notify()
 
     def account(self, login: str) -> Account | None:
         """Whose login this is, in any case."""

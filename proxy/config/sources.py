@@ -49,11 +49,21 @@ def secret(section: Section, key: str) -> Secret | None:
 
 
 def certificate(section: Section, key: str) -> Certificate | None:
-    """A certificate and its private key; the files are there, and the key is private."""
+    """A certificate and its private key; the files are there, and the key is private.
+
+    `{credential: NAME}` is the credentials NAME.pem and NAME.key, which systemd keeps private.
+    """
     node = section.node(key)
     if node is None:
         return None
     with Section(node, section.reading) as pair:
+        if name := pair.text("credential"):
+            for other in ("file", "key"):
+                pair.forbidden(other, "stands beside a credential", "remove one of the two")
+            place = pair.at("credential")
+            chain = _credential(pair, place, f"{name}.pem")
+            its_key = _credential(pair, place, f"{name}.key") if chain else None
+            return Certificate(chain, its_key) if chain and its_key else None
         file = pair.path("file")
         private_key = pair.path("key")
         for name, path in (("file", file), ("key", private_key)):

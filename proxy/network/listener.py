@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,8 +20,9 @@ from twisted.internet.defer import Deferred
 from proxy.accounts.passdb import PassDb
 from proxy.config.settings import Config, Listener
 from proxy.log import Log
+from proxy.network.handed import Handed
 from proxy.network.limits import MAX_SESSIONS
-from proxy.network.port import Port
+from proxy.network.port import Port, bind
 from proxy.network.session import Door, Services, Session
 from proxy.network.stream import Stream
 from proxy.protocols import PROTOCOLS
@@ -38,8 +40,15 @@ class CannotListen(Exception):
 class Ferry:
     """All listeners, and the sessions that came through them."""
 
-    def __init__(self, services: Services, listeners: Sequence[tuple[Listener, ssl.SSLContext | None]]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        listeners: Sequence[tuple[Listener, ssl.SSLContext | None]],
+        handed: Handed | None = None,
+    ) -> None:
+        """`handed`: the sockets that systemd holds for us."""
         self._services = services
+        self._handed = handed or Handed()
         self._doors = [Door(listener, PROTOCOLS[listener.protocol], context) for listener, context in listeners]
         self._ports: list[Port] = []
         self._sessions: set[Session] = set()
@@ -58,6 +67,7 @@ class Ferry:
         except CannotListen:
             self._close_ports()
             raise
+        self._handed.close_rest()
 
     async def stop(self) -> None:
         """Accept no more, tell the sessions, and give them a moment to end."""
@@ -80,8 +90,30 @@ class Ferry:
         """How many there are now."""
         return len(self._sessions)
 
+    @property
+    def connections(self) -> Counter[str]:
+        """The same by protocol."""
+        return Counter(session.protocol for session in self._sessions)
+
+    def shut(self) -> list[str]:
+        """The ports through which nobody comes in now, as address and number; `deaf` proves more, and takes longer."""
+        return [f"{port.address} {port.number}" for port in self._ports if not port.accepts]
+
+    def begin_proof(self) -> None:
+        """Have every port show that it accepts; `deaf` tells a moment later."""
+        for port in self._ports:
+            port.begin_proof()
+
+    def deaf(self) -> list[str]:
+        """The ports that did not accept, as address and number."""
+        return [f"{port.address} {port.number}" for port in self._ports if not port.end_proof()]
+
     def _bind(self, door: Door) -> None:
         listener = door.listener
+        if claimed := self._handed.claim(listener):
+            for sock in claimed:
+                self._open(door, sock, "systemd")
+            return
         both = listener.address == "localhost"
         number = listener.port
         for address in LOOPBACK_ADDRESSES if both else (listener.address,):
@@ -89,15 +121,25 @@ class Ferry:
                 self._log.info("this machine has no IPv6 loopback", listener=listener.protocol)
                 continue
             try:
-                port = Port(address, number, partial(self._accepted, door), self._services.reactor)
+                sock = bind(address, number)
             except OSError as error:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 raise CannotListen(f"{listener.protocol} cannot listen on {address} port {number}: {why}") from None
-            self._ports.append(port)
-            number = port.number  # port 0: the second family takes the first one's
-            self._log.info(
-                "listening", listener=listener.protocol, address=address, port=number, tls=listener.tls.value
-            )
+            number = self._open(door, sock).number  # port 0: the second family takes the first one's
+
+    def _open(self, door: Door, sock: socket.socket, held_by: str | None = None) -> Port:
+        port = Port(sock, partial(self._accepted, door), self._services.reactor)
+        self._ports.append(port)
+        listener = door.listener
+        self._log.info(
+            "listening",
+            listener=listener.protocol,
+            address=port.address,
+            port=port.number,
+            tls=listener.tls.value,
+            held_by=held_by,
+        )
+        return port
 
     def _close_ports(self) -> None:
         for port in self._ports:
@@ -109,6 +151,7 @@ class Ferry:
         log = self._log.bind(session=f"{next(_serial):x}", listener=door.protocol.name, peer=str(peer))
         if len(self._sessions) >= MAX_SESSIONS:
             log.warning("connection refused", reason="too many sessions")
+            self._services.metrics.connection_refused(door.protocol.name)
             sock.close()
         else:
             session = Session(door, self._services, peer, log)

@@ -1,4 +1,4 @@
-"""A listening socket, as a descriptor of the reactor: it accepts, and hands each socket on.
+"""A listening socket, as a descriptor of the reactor: it accepts, hands each socket on, and can prove that it does.
 
 It knows nothing of who may come in or what they want; `listener.py` does.
 """
@@ -26,21 +26,28 @@ ACCEPTS_A_TURN = 64  # between two looks at the sessions that already run
 PAUSE_WITHOUT_DESCRIPTORS_S = 1.0
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a socket on all addresses is reached
+
 Accepted = Callable[[socket.socket, ipaddress.IPv4Address | ipaddress.IPv6Address], None]
+
+
+def bind(address: str, number: int) -> socket.socket:
+    """A socket that listens there. Raises: OSError: the address is taken, not ours, or needs more rights."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, number), family=family, backlog=BACKLOG)
 
 
 @implementer(IReadDescriptor)
 class Port:
-    """Bound and listening from the start; `accepted` is called with each connected socket and its peer.
+    """On a socket that listens; `accepted` is called with each connected socket and its peer."""
 
-    Raises:
-        OSError: the address is taken, not ours, or needs more rights.
-    """
-
-    def __init__(self, address: str, number: int, accepted: Accepted, reactor: Reactor) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = socket.create_server((address, number), family=family, backlog=BACKLOG)
+    def __init__(self, listening: socket.socket, accepted: Accepted, reactor: Reactor) -> None:
+        self._socket = listening
         self._socket.setblocking(False)
+        self._resting = False
+        self._knock: socket.socket | None = None
+        self._knock_name: tuple[object, ...] = ()
+        self._heard = False
         self._accepted = accepted
         self._reactor = reactor
         self._log = Log("listener")
@@ -62,9 +69,46 @@ class Port:
                 if error.errno in OUT_OF_DESCRIPTORS:
                     self._pause(error)
                 return  # nobody is waiting, or somebody left again
-            self._accepted(accepted, _peer(address[0]))
+            if self._knock and address[:2] == self._knock_name:
+                self._heard = True
+                accepted.close()
+            else:
+                self._accepted(accepted, _peer(address[0]))
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it listens, and has descriptors left for those who come."""
+        return self.fileno() >= 0 and not self._resting
+
+    def begin_proof(self) -> None:
+        """Connect to ourselves, the way that everybody comes in; `end_proof` tells whether that was accepted."""
+        self._forget_knock()
+        if self.fileno() < 0 or self._resting:
+            return
+        host, *rest = self._socket.getsockname()
+        try:
+            knock = socket.socket(self._socket.family, socket.SOCK_STREAM)
+        except OSError:
+            return  # no descriptor left: nothing is proved, and it has been told at the last accept
+        knock.setblocking(False)
+        knock.connect_ex((_ANY.get(host, host), *rest))
+        self._knock, self._knock_name = knock, knock.getsockname()[:2]
+
+    def end_proof(self) -> bool:
+        """Whether the connection was accepted; also true where none can be made, which a restart would not mend."""
+        if self.fileno() < 0:
+            return False
+        accepts = self._heard or self._resting or self._knock is None or not _waits_in_vain(self._knock)
+        self._forget_knock()
+        return accepts
+
+    def _forget_knock(self) -> None:
+        if self._knock:
+            self._knock.close()
+        self._knock, self._heard = None, False
 
     def close(self) -> None:
+        self._forget_knock()
         if self.fileno() >= 0:
             self._reactor.removeReader(self)
             self._socket.close()
@@ -76,12 +120,26 @@ class Port:
     def _pause(self, error: OSError) -> None:
         """Out of descriptors: those who wait stay in the backlog, and the processor stays cool."""
         self._log.error("cannot accept", reason=str(error), port=self.number)
+        self._resting = True
         self._reactor.removeReader(self)
         self._reactor.callLater(PAUSE_WITHOUT_DESCRIPTORS_S, self._resume)
 
     def _resume(self) -> None:
+        self._resting = False
         if self.fileno() >= 0:
             self._reactor.addReader(self)
+
+
+def _waits_in_vain(knock: socket.socket) -> bool:
+    """Whether this connection stands, accepted by the kernel alone, or is refused.
+
+    One that is still on its way, or for which there is no way (an interface is down), says nothing about us.
+    """
+    try:
+        knock.getpeername()
+    except OSError:
+        return knock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+    return True
 
 
 def _peer(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -267,13 +267,25 @@ def test_who_cannot_send_without_a_password(folder: Folder, text: str, problem: 
     assert (finding.problem, finding.remedy) == (problem, remedy)
 
 
-def test_what_a_later_version_will_serve(folder: Folder) -> None:
-    assert told(folder, listener("protocol: imap, socket: imap")) == (
-        "error",
-        2,
-        "listeners[0].socket",
-        "not available in this version",
+def test_sockets_of_systemds_have_a_name(folder: Folder) -> None:
+    assert folder.config("").listeners[0].socket == "mailferry"
+    assert folder.config(listener("protocol: imap, socket: doors")).listeners[0].socket == "doors"
+
+
+def test_a_certificate_that_systemd_hands_over(folder: Folder) -> None:
+    text = listener("protocol: imap, certificate: {credential: mail}")
+    assert told(folder, text)[2:] == (
+        "listeners[0].certificate.credential",
+        "there are no credentials: $CREDENTIALS_DIRECTORY is not set",
     )
+    folder.environ["CREDENTIALS_DIRECTORY"] = str(folder.path / "given")
+    folder.write("given/mail.pem", "", 0o440)
+    assert "no credential 'mail.key'" in told(folder, text)[3]
+    folder.write("given/mail.key", "", 0o440)  # as systemd does it: an access list says who may
+    own = Certificate(folder.path / "given/mail.pem", folder.path / "given/mail.key")
+    assert folder.config(text).listeners[0].certificate == own
+    both = listener("protocol: imap, certificate: {credential: mail, key: k.pem}")
+    assert told(folder, both)[2:] == ("listeners[0].certificate.key", "stands beside a credential")
 
 
 def test_a_key_that_others_can_read(folder: Folder) -> None:

@@ -19,8 +19,9 @@ from proxy.accounts.passdb import PassDb
 from proxy.config.settings import Account, Listener, ListenerTls
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
 from proxy.network import listener as listener_module
+from proxy.network.handed import Handed
 from proxy.network.listener import DRAIN_LIMIT_S, CannotListen, Ferry
-from proxy.network.port import Port
+from proxy.network.port import Port, bind
 from proxy.network.session import Services
 from tests.network.house import house, listener
 from tests.network.turning import Peer, TurningReactor, open_descriptors, result, watch
@@ -99,13 +100,13 @@ class Harbour:
     def __init__(self, reactor: TurningReactor, services: Services) -> None:
         self._reactor, self.services = reactor, services
 
-    def ferry(self, *listeners: Listener) -> Ferry:
-        ferry = Ferry(self.services, [(each, None) for each in listeners])
+    def ferry(self, *listeners: Listener, handed: Handed | None = None) -> Ferry:
+        ferry = Ferry(self.services, [(each, None) for each in listeners], handed)
         self._reactor.at_end.append(lambda: self._stop(ferry))
         return ferry
 
-    def started(self, *listeners: Listener) -> Ferry:
-        ferry = self.ferry(*listeners)
+    def started(self, *listeners: Listener, handed: Handed | None = None) -> Ferry:
+        ferry = self.ferry(*listeners, handed=handed)
         ferry.start()
         return ferry
 
@@ -116,9 +117,9 @@ class Harbour:
         """To this port, or to the only one."""
         (port,) = [port] if port else self.ports()
         origin = (source, 0) if source else None
-        return self._at(socket.create_connection((port.address, port.number), source_address=origin))
+        return self.at(socket.create_connection((port.address, port.number), source_address=origin))
 
-    def _at(self, sock: socket.socket) -> Program:
+    def at(self, sock: socket.socket) -> Program:
         return Program(Peer(sock, self._reactor), self._reactor)
 
     def _stop(self, ferry: Ferry) -> None:
@@ -199,7 +200,64 @@ def test_what_is_listened_on_is_logged(harbour: Harbour, caplog: pytest.LogCaptu
         "address": "127.0.0.1",
         "port": harbour.ports()[0].number,
         "tls": "off",
+        "held_by": None,
     }
+
+
+def handed(name: str = "mailferry", address: str = "127.0.0.1") -> tuple[socket.socket, Handed]:
+    """A socket that another process listens on too, as systemd does, and what it hands over."""
+    held = bind(address, 0)
+    return held, Handed([(name, held.dup())])
+
+
+def test_a_socket_of_systemds_is_listened_on(harbour: Harbour, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mailferry")
+    held, sockets = handed()
+    with held:
+        harbour.started(listener("imap", address="localhost", port=held.getsockname()[1]), handed=sockets)
+        (port,) = harbour.ports()
+        assert vars(caplog.records[0])["fields"]["held_by"] == "systemd"
+        assert harbour.come(port).hears(IMAP)
+
+
+def test_who_comes_while_nobody_listens_is_served_by_the_next(harbour: Harbour, reactor: TurningReactor) -> None:
+    held, first = handed()
+    with held:
+        place = listener("imap", port=held.getsockname()[1])
+        ferry = harbour.started(place, handed=first)
+        result(Deferred.fromCoroutine(ferry.stop()), reactor)
+        program = harbour.at(socket.create_connection(held.getsockname()))
+        harbour.started(place, handed=Handed([("mailferry", held.dup())]))
+        assert program.hears(IMAP)
+
+
+def test_a_socket_that_no_listener_has_is_told_and_closed(harbour: Harbour, caplog: pytest.LogCaptureFixture) -> None:
+    held, sockets = handed()
+    number = held.getsockname()[1]
+    held.close()
+    harbour.started(listener("imap"), handed=sockets)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == "no listener for a socket of systemd's"
+    assert vars(record)["fields"]["port"] == number
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", number))
+
+
+def test_every_port_proves_that_it_accepts_and_no_session_comes_of_it(
+    harbour: Harbour, reactor: TurningReactor
+) -> None:
+    ferry = harbour.started(listener("imap", address="localhost"), listener("smtp"))
+    ferry.begin_proof()
+    reactor.settle()
+    assert (ferry.deaf(), ferry.shut(), ferry.sessions) == ([], [], 0)
+    port = harbour.ports()[-1]
+    reactor.removeReader(port)
+    ferry.begin_proof()
+    reactor.settle()
+    assert ferry.deaf() == [f"127.0.0.1 {port.number}"]
+    name = f"127.0.0.1 {port.number}"
+    port.close()
+    assert ferry.shut() == [name]
 
 
 @pytest.mark.parametrize(
@@ -297,6 +355,7 @@ def test_beyond_so_many_sessions_the_next_is_turned_away(
     assert harbour.come(pop3).hears(POP3)
     assert harbour.come(imap).is_turned_away()
     assert events(caplog) == [("connection refused", "too many sessions")]
+    assert ferry.connections == {"imap": 1, "pop3": 1}
     first.leave()
     reactor.turn_until(lambda: ferry.sessions == 1)
     assert harbour.come(imap).hears(IMAP)

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from proxy.network import port as port_module
-from proxy.network.port import PAUSE_WITHOUT_DESCRIPTORS_S, Port
+from proxy.network.port import PAUSE_WITHOUT_DESCRIPTORS_S, Port, bind
 from tests.network.scarcity import no_descriptors
 from tests.network.turning import TurningReactor
 
@@ -30,7 +30,7 @@ class Hall:
         self.guests: list[tuple[socket.socket, IPv4Address | IPv6Address]] = []
 
     def open(self, address: str = "127.0.0.1", number: int = 0) -> Port:
-        port = Port(address, number, lambda sock, peer: self.guests.append((sock, peer)), self._reactor)
+        port = Port(bind(address, number), lambda sock, peer: self.guests.append((sock, peer)), self._reactor)
         self._reactor.at_end += [port.close, self._send_home]
         return port
 
@@ -125,6 +125,72 @@ def test_one_who_left_while_he_waited_costs_nobody_else_the_door(
     assert not reactor.getDelayedCalls(), "no reason to rest"
     reactor.settle()
     assert len(hall.guests) == 1
+
+
+# --- proving that it accepts
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_a_connection_of_its_own_is_accepted_and_is_nobody(hall: Hall, reactor: TurningReactor, address: str) -> None:
+    port = hall.open(address)
+    for _ in range(2):
+        port.begin_proof()
+        reactor.settle()
+        assert port.end_proof()
+    assert hall.guests == []
+
+
+def test_who_comes_meanwhile_is_somebody(hall: Hall, knock: Knock, reactor: TurningReactor) -> None:
+    port = hall.open()
+    port.begin_proof()
+    knock(port)
+    reactor.settle()
+    assert port.end_proof()
+    assert len(hall.guests) == 1
+
+
+def test_a_port_that_does_not_accept(hall: Hall, reactor: TurningReactor) -> None:
+    port = hall.open()
+    port.begin_proof()
+    assert not port.end_proof(), "the reactor has not turned"
+    reactor.removeReader(port)
+    port.begin_proof()
+    reactor.settle()
+    assert not port.end_proof(), "nobody looks at the socket"
+
+
+def test_a_port_that_was_lost(hall: Hall, reactor: TurningReactor) -> None:
+    port = hall.open()
+    port.connectionLost(Failure(ConnectionLost()))
+    port.begin_proof()
+    reactor.settle()
+    assert not port.end_proof()
+
+
+def test_a_socket_that_no_longer_listens(hall: Hall, reactor: TurningReactor) -> None:
+    listening = bind("127.0.0.1", 0)
+    port = Port(listening, lambda *_: None, reactor)
+    reactor.at_end.append(port.close)
+    listening.shutdown(socket.SHUT_RDWR)
+    reactor.removeReader(port)
+    port.begin_proof()
+    reactor.settle()
+    assert not port.end_proof()
+
+
+def test_what_a_restart_would_not_mend_counts_as_accepting(
+    hall: Hall, reactor: TurningReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = hall.open()
+    with monkeypatch.context() as without_way:
+        without_way.setattr(port_module, "_ANY", {"127.0.0.1": "255.255.255.255"})  # as when an interface is down
+        port.begin_proof()
+        reactor.settle()
+        assert port.end_proof()
+    monkeypatch.setattr(port, "_resting", True)
+    port.begin_proof()
+    assert port.end_proof(), "it rests, and knows why"
+    assert not port.accepts, "but nobody comes in"
 
 
 # --- out of descriptors
