@@ -1,4 +1,4 @@
-"""/health: whether mailferry serves, for a machine that asks. No cookie, and no names of people."""
+"""/health: whether mailferry can serve, for a machine that asks. No cookie, and no names of people."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import json
 from collections import Counter
 
 from proxy import __version__
-from proxy.accounts.store import StoreError
 from proxy.app.page.wire import Answer, Asked, Download, Route
 
 
 async def show(asked: Asked) -> Answer:
-    """200 while the daemon serves and its store answers, else 503; and how many accounts are in which state."""
-    try:
-        rows = (await asked.service.desk.ask("accounts", {}))["accounts"]
-        await asked.service.desk.ask("look_at_store", {})
-    except StoreError:  # whose text may name a record; the log has it
-        return _answer(503, {"status": "failing", "reason": "the store does not answer"})
-    states = Counter(row["state"] for row in rows)
+    """200 while listeners accept and the store answers, else 503 with the reasons; and how many accounts are how."""
+    desk = asked.service.desk
+    reasons = (await desk.ask("health", {}))["reasons"]
+    if reasons:
+        return _answer(503, {"status": "failing", "reasons": reasons})
+    states = Counter(row["state"] for row in (await desk.ask("accounts", {}))["accounts"])
     return _answer(200, {"status": "ok", "accounts": dict(sorted(states.items()))})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -19,6 +20,7 @@ from twisted.web.http import HTTPChannel, Request
 
 from proxy.app.desk import DeskError
 from proxy.app.page.guard import Guard
+from proxy.app.page.metrics import look
 from proxy.app.page.returning import Returns
 from proxy.app.page.site import Site
 from proxy.app.page.wire import MAX_BODY_OCTETS, Received, Sent, Works, headers_for
@@ -53,7 +55,8 @@ def make_page(at: tuple[str, int], desk: Desk, registry: Registry, office: Offic
 
     address, port = at
     guard = Guard(address, port, reactor.seconds)
-    works = Works(desk, registry, Returns(port, reactor.seconds), lambda: office.config, in_thread)
+    returns = Returns(port, reactor.seconds)
+    works = Works(desk, registry, returns, lambda: office.config, in_thread, office.metrics, partial(look, office))
     return PageService(Site(works, guard), guard, address, port, reactor)
 
 

@@ -205,6 +205,7 @@ class Site:
     def _send_mistake(self, error: Exception, received: Received, session: Session | None) -> Sent:
         """Nobody foresaw it. The template may be what is broken, so there is plain text behind it."""
         log.failure("page failed", error, method=received.method)
+        self._works.metrics.page_failures.inc()
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         text = f"mailferry made a mistake; its log has the details, at {when}."
         try:

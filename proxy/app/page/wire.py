@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proxy.app.page.returning import Returns
     from proxy.app.registry import Registry
     from proxy.config import Config
+    from proxy.metrics import Metrics, Now
 
 MAX_BODY_OCTETS = 65_536  # the longest form is a pasted address; Microsoft's form_post is some 4 KiB
 MAX_TARGET_OCTETS = 8_192  # a redirect with a long code; within the 16 KiB that all headers may have
@@ -79,6 +80,9 @@ class Works:
     """The configuration as it is now: a reload changes it."""
     in_thread: Callable[[Callable[[], Any]], Deferred[Any]]
     """Runs what would block the reactor: hashing, files."""
+    metrics: Metrics
+    now: Callable[[], Now]
+    """What `metrics` does not count by itself."""
 
     async def change(self, job: Callable[[], T]) -> T:
         """Have the registry change something, and the daemon work with it from now on.

@@ -1,16 +1,12 @@
-"""The steps of the set-up and which are done; /health, which counts accounts without names: journey.py, health.py."""
+"""The steps of the set-up, and which are done."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
 
-from proxy.accounts.store import StoreUnavailable
 from proxy.app.page.journey import set_up
-from tests.app.home import ALICE, DESK
 from tests.app.page.visitor import Served, Visitor
 
 NAMES = ["register", "enter", "account", "sign_in", "connected", "program"]
@@ -68,23 +64,3 @@ def test_each_step_leads_to_who_needs_it(served_furnished: Served) -> None:
 
 def test_the_guide(visitor: Visitor) -> None:
     assert "Register an app at Microsoft" in visitor.get("/register").words
-
-
-def test_health_needs_no_cookie_and_names_nobody(served_furnished: Served) -> None:
-    reply = Visitor(served_furnished.port).ask("GET", "/health")
-    assert reply.status == 200
-    assert reply.header("content-type") == "application/json"
-    told = json.loads(reply.text)
-    assert told["status"] == "ok"
-    assert told["accounts"] == {"connecting": 1, "sign_in_needed": 1}
-    assert ALICE not in reply.text
-    assert DESK not in reply.text
-
-
-def test_ill_health(served_furnished: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = served_furnished.beside.office._store
-    monkeypatch.setattr(store, "load", lambda name: fail(StoreUnavailable(f"The disk of {ALICE} is full.")))
-    reply = Visitor(served_furnished.port).ask("GET", "/health")
-    assert reply.status == 503
-    assert json.loads(reply.text)["status"] == "failing"
-    assert ALICE not in reply.text

@@ -63,6 +63,7 @@ def test_every_topic_is_found() -> None:
 def test_only_these_need_no_cookie() -> None:
     assert {(route.method, route.path) for route in found_routes() if route.open} == {
         ("GET", "/health"),
+        ("GET", "/metrics"),
         ("GET", "/mail/config-v1.1.xml"),
         ("GET", "/.well-known/autoconfig/mail/config-v1.1.xml"),
     }
