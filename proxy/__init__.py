@@ -10,6 +10,7 @@ The house, top floor first; imports go down only (checked by import-linter, `pyp
     config/        GROUND: YAML -> frozen dataclasses; every finding names file, line and key
     explanations   GROUND: error code or text -> cause, whose fault, remedy
     log            GROUND: one line per event, key=value or JSON
+    metrics        GROUND: what is counted and timed, for Prometheus; no names of people
     login          GROUND: the nouns of a login
 """
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 
-from twisted.internet import asyncioreactor
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.main import installReactor
 
 
 def main() -> int:
     """Returns the exit code (PRODUCT section 2)."""
-    asyncioreactor.install()  # before anything imports twisted.internet.reactor (FACTS 7.2)
+    reactor = AsyncioSelectorReactor()
+    reactor.seconds = time.monotonic  # Twisted's own jumps with the machine's clock, and so would every timer
+    installReactor(reactor)  # before anything imports twisted.internet.reactor (FACTS 7.2)
     from proxy.app.cli import run
 
     return run(sys.argv[1:])

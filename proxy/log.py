@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Any, Literal, TextIO
 
 Field = str | int | float | bool | None
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/@_-+,*<>()[]{}")
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+"""syslog(3)'s numbers."""
 MAX_FIELD_CHARACTERS = 500  # a line stays a line that a person reads
 
 
@@ -23,13 +28,24 @@ class Log:
     def __init__(self, part: str, **bound: Field) -> None:
         self._logger = logging.getLogger(f"mailferry.{part}")
         self._bound = bound
+        self._aloud: Callable[[], bool] = lambda: False
 
     def bind(self, **fields: Field) -> Log:
         """The same log with further fields on every line."""
-        bound = Log.__new__(Log)
-        bound._logger = self._logger
+        bound = copy(self)
         bound._bound = {**self._bound, **fields}
         return bound
+
+    def aloud(self, while_: Callable[[], bool]) -> Log:
+        """The same log, which says everything as long as this holds, whatever the level."""
+        loud = copy(self)
+        loud._aloud = while_
+        return loud
+
+    @property
+    def debugs(self) -> bool:
+        """Whether a line of debug level is said now."""
+        return self._logger.isEnabledFor(logging.DEBUG) or self._aloud()
 
     def debug(self, event: str, **fields: Field) -> None:
         self._emit(logging.DEBUG, event, fields)
@@ -50,6 +66,9 @@ class Log:
     def _emit(self, level: int, event: str, fields: dict[str, Field]) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, event, extra={"fields": {**self._bound, **fields}})
+        elif self._aloud():
+            said = {"fields": {**self._bound, **fields}}
+            self._logger.handle(self._logger.makeRecord(self._logger.name, level, "", 0, event, (), None, extra=said))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -65,6 +84,18 @@ def _quoted(value: Field) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
     text = text[:MAX_FIELD_CHARACTERS]
     return text if text and all(c in _BARE for c in text) else json.dumps(text)
+
+
+class _ForJournal(logging.Formatter):
+    """Each line with its priority before it (sd-daemon(3)), so that `journalctl -p warning` knows it."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in self._form.format(record).split("\n"))
 
 
 class _TextFormatter(logging.Formatter):
@@ -87,13 +118,23 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(document)
 
 
+def _goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether systemd joined this stream to its journal; `JOURNAL_STREAM` alone would be inherited too."""
+    try:
+        facts = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{facts.st_dev}:{facts.st_ino}"
+
+
 def start(level: str, form: Literal["text", "json"]) -> None:
     """Send all events of at least this level to standard error, in this form.
 
     msal stays at INFO or above: at DEBUG it would log codes and bodies (FACTS 4.7).
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_TextFormatter() if form == "text" else _JsonFormatter())
+    formatter = _TextFormatter() if form == "text" else _JsonFormatter()
+    handler.setFormatter(_ForJournal(formatter) if _goes_to_journal(sys.stderr, os.environ) else formatter)
     root = logging.getLogger()
     root.handlers = [handler]
     ours = logging.getLogger("mailferry")

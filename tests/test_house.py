@@ -88,10 +88,11 @@ DOORS = {
         "demo/directory.py",
     ),
     "keyring": ("accounts/keys.py",),
+    "prometheus_client": ("metrics.py",),
     "twisted": (*TWISTED, *TWISTED_DEFERREDS),
 }
 """Where each outside library may come in: files, and folders with all that is in them."""
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "prometheus_client": "prometheus-client"}
 BROUGHT_ALONG = {"urllib3": "requests", "zope": "twisted"}
 """What comes with a library and belongs to its interface."""
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -84,3 +87,41 @@ def test_levels_and_the_lines_of_libraries(capfd: pytest.CaptureFixture[str]) ->
     log.start("error", "text")
     Log("x").warning("too little")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_in_the_journal_every_line_has_its_priority(
+    form: Literal["text", "json"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sd-daemon(3). Where only the variable was inherited, nothing stands before a line."""
+    with (tmp_path / "journal").open("w+") as journal, (tmp_path / "file").open("w+") as file:
+        facts = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{facts.st_dev}:{facts.st_ino}")
+        for stream in (journal, file):
+            monkeypatch.setattr("sys.stderr", stream)
+            log.start("debug", form)
+            for tell in (Log("x").debug, Log("x").info, Log("x").warning, Log("x").error):
+                tell("event")
+            Log("x").failure("failed", ValueError("two\nlines"))
+            stream.seek(0)
+        priorities = [line[:3] for line in journal]
+        assert priorities[:5] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
+        assert set(priorities[5:]) <= {"<3>"}
+        assert not any(line.startswith("<") for line in file)
+
+
+def test_a_log_says_everything_aloud_as_long_as_it_shall(capfd: pytest.CaptureFixture[str]) -> None:
+    log.start("warning", "text")
+    wanted = True
+    quiet = Log("session", session=7)
+    loud = quiet.aloud(lambda: wanted).bind(login="a@b")
+    assert (quiet.debugs, loud.debugs) == (False, True)
+    quiet.debug("unheard")
+    loud.debug("heard", step=1)
+    loud.info("heard too")
+    wanted = False
+    assert not loud.debugs
+    loud.debug("unheard")
+    first, second = capfd.readouterr().err.splitlines()
+    assert first[25:] == "debug   heard session=7 login=a@b step=1"
+    assert second[25:] == "info    heard too session=7 login=a@b"

@@ -14,7 +14,7 @@ from proxy.__main__ import main
 with mock.patch("proxy.app.cli.run", return_value=7) as run, mock.patch("sys.argv", ["mailferry", "app", "list"]):
     print(main(), run.call_args.args)
 from twisted.internet import reactor
-print(type(reactor).__name__)
+print(type(reactor).__name__, reactor.seconds.__name__)
 """
 
 
@@ -22,7 +22,7 @@ def test_main_installs_the_reactor_and_gives_the_exit_code() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout, done.stderr) == ("7 (['app', 'list'],)\nAsyncioSelectorReactor\n", "")
+    assert (done.stdout, done.stderr) == ("7 (['app', 'list'],)\nAsyncioSelectorReactor monotonic\n", "")
 
 
 def test_as_a_module_it_is_the_command() -> None:

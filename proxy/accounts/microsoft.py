@@ -251,7 +251,10 @@ class _Http:
         return self._last
 
     def close(self) -> None:
+        """Let go of the TLS context too, some megabytes: msal's objects hold each other, and so us, for long."""
         self._session.close()
+        self._session.adapters.clear()
+        self._last = None  # an answer knows its adapter
 
     @property
     def status(self) -> int:

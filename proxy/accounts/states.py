@@ -84,7 +84,9 @@ class AccountStates:
     """The table. `now` gives seconds since 1970."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+        self.now_s = now
+        self.stirred: Callable[[], None] = lambda: None
+        """Called when a state may be another from now on. Whoever listens looks later, not now."""
         self._began_s = now()
         self._tokens: dict[str, _Part] = {}
         self._expiries: dict[str, float | None] = {}
@@ -101,11 +103,11 @@ class AccountStates:
 
     def signed_in(self, identity: str) -> None:
         """`tokens.py`: a person has signed in. What logins met before that is old news."""
-        self._tokens[identity] = replace(self._tokens[identity], since_s=self._now())
+        self._tokens[identity] = replace(self._tokens[identity], since_s=self.now_s())
 
     def login_succeeded(self, account: Account) -> None:
         """A login reached the mailbox."""
-        self._successes[account.name] = self._now()
+        self._successes[account.name] = self.now_s()
         self._logins[account.name] = self._next(self._logins.get(account.name), State.CONNECTED, None)
 
     def login_failed(self, account: Account, refused: LoginRefused) -> None:
@@ -159,6 +161,10 @@ class AccountStates:
             "client_secret_expires": expires.isoformat() if (expires := account.app.client_secret_expires) else None,
         }
 
+    def token_end_s(self, account: Account) -> float | None:
+        """When the access token in hand ends; None if there is none."""
+        return self._expiries.get(account.identity)
+
     def idle_end_s(self, account: Account) -> float | None:
         """When Microsoft forgets the grant, if nobody uses it until then."""
         refreshed_s = self._refreshed.get(account.identity)
@@ -166,12 +172,12 @@ class AccountStates:
 
     def warnings(self, account: Account) -> list[str]:
         """What will end soon, in sentences for a person."""
-        return [text for text in (self.idle_warning(account), secret_warning(account.app, self._now())) if text]
+        return [text for text in (self.idle_warning(account), secret_warning(account.app, self.now_s())) if text]
 
     def idle_warning(self, account: Account) -> str:
         """What to say of a sign-in that nobody used for long, and that could not be renewed; empty if nothing."""
         end_s = self.idle_end_s(account)
-        if end_s is None or end_s - self._now() > IDLE_WARNING_S:
+        if end_s is None or end_s - self.now_s() > IDLE_WARNING_S:
             return ""
         text = f"Microsoft forgets the sign-in of {account.sign_in} on {_day(end_s)}, unless it is renewed before."
         return f"{text} mailferry tries that daily; if this stays, run: mailferry sign-in {account.name}"
@@ -191,8 +197,10 @@ class AccountStates:
         return State.CONNECTING, token_since_s, None
 
     def _next(self, before: _Part | None, state: State | None, trouble: Trouble | None) -> _Part:
-        now = self._now()
+        now = self.now_s()
         same = before is not None and before.state is state
+        if not same:
+            self.stirred()
         part = _Part(state, before.since_s if before and same else now, now)
         if trouble:
             return replace(part, trouble=trouble, trouble_s=now)

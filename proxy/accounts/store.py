@@ -44,6 +44,7 @@ from proxy.accounts.sealed import (
     Superseded,
 )
 from proxy.log import Log
+from proxy.metrics import Metrics
 
 __all__ = [
     "JSON",
@@ -177,7 +178,9 @@ class SqliteStore:
         reactor: IReactorFromThreads,
         *,
         now: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self.trouble: StoreTrouble | None = None
         """Why the last write failed; None when it did not."""
         self._file = folder.path / "tokens.sqlite"
@@ -212,7 +215,7 @@ class SqliteStore:
         return closed.addBoth(self._end)
 
     def load(self, name: str) -> Deferred[Record | None]:
-        return self._do(SealedTable.load, name)
+        return self._watch_read(self._do(SealedTable.load, name))
 
     def save(self, name: str, data: dict[str, JSON], expected_version: int) -> Deferred[int]:
         # A copy, because the caller may change its data before the thread comes to it.
@@ -222,7 +225,7 @@ class SqliteStore:
         return self._watch(self._do(SealedTable.delete, name, expected_version))
 
     def names(self) -> Deferred[tuple[str, ...]]:
-        return self._do(SealedTable.names)
+        return self._watch_read(self._do(SealedTable.names))
 
     def probe(self) -> Deferred[None]:
         """Find out whether the disk takes a write, so that `trouble` is true now. Raises: StoreError: it does not."""
@@ -234,7 +237,7 @@ class SqliteStore:
 
     def export(self, work: Callable[[Snapshot], _T]) -> Deferred[_T]:
         """What `work` makes of all records of one moment, in the store's thread."""
-        return self._do(lambda table: work(table.snapshot()))
+        return self._watch_read(self._do(lambda table: work(table.snapshot())))
 
     def restore(self, read: Callable[[], Snapshot], *, replace: bool, rehearse: bool) -> Deferred[Restored]:
         """Write what `read` gives, in the store's thread (`SealedTable.restore`). Raises: what `read` raises, too."""
@@ -246,6 +249,14 @@ class SqliteStore:
         if self._table is None:  # a stopped pool would swallow the work, and nobody would ever be answered
             return fail(StoreUnavailable("The store is not open; mailferry is starting or stopping."))
         return deferToThreadPool(self._reactor, self._pool, work, self._table, *args, **kwargs)
+
+    def _watch_read(self, read: Deferred[_T]) -> Deferred[_T]:
+        return read.addErrback(self._read_ill)
+
+    def _read_ill(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, StoreError):
+            self._metrics.store_failed("read")
+        return failure
 
     def _watch(self, written: Deferred[_T]) -> Deferred[_T]:
         """Keep in mind how a write went."""
@@ -263,6 +274,7 @@ class SqliteStore:
                 log.error("the store takes no write; sign-ins live on in memory", reason=failure.value.text)
             since_s = self._now() if self.trouble is None else self.trouble.since_s
             self.trouble = StoreTrouble(failure.value.text, since_s)
+            self._metrics.store_failed("write")
         return failure
 
     def _end(self, result: _T) -> _T:

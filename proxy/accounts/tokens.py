@@ -37,6 +37,7 @@ from proxy.accounts.store import StoreError, StoreUnavailable, TokenStore
 from proxy.config.settings import Account, App, Flow
 from proxy.log import Log
 from proxy.login import Bearer, Fault, LoginRefused, Refusal
+from proxy.metrics import Metrics
 
 LAST_RESORT_LIFE_S = 60  # while Microsoft cannot be asked: a shorter-lived token may end before Exchange has read it
 FORCED_AGAIN_S = 60  # a token forced so lately is not forced again: Exchange refuses it for another reason
@@ -68,8 +69,13 @@ class _Outage:
     """Refreshes fail for a passing reason."""
 
     failures: int
+    since_s: float
     retry_at_s: float
     refused: TryLater
+
+    def is_over(self, now_s: float) -> bool:
+        """It is time to ask again; also when the machine's clock went back meanwhile."""
+        return not self.since_s <= now_s < self.retry_at_s
 
 
 class _Ward:
@@ -95,8 +101,10 @@ class Tokens:
         states: AccountStates,
         *,
         now: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._microsoft = microsoft
         self._clock = clock
         self._states = states
@@ -212,7 +220,7 @@ class Tokens:
         """
         before_s = await self.renewed_at_s(account)
         ward = self._ward(account)
-        waiting = ward.outage is not None and self._now() < ward.outage.retry_at_s
+        waiting = ward.outage is not None and not ward.outage.is_over(self._now())
         if before_s is None or self._closed or waiting:
             return False
         await ward.refresh.join()
@@ -251,13 +259,14 @@ class Tokens:
 
     def _may_refresh(self, ward: _Ward, fresh: bool) -> bool:
         now = self._now()
+        if ward.outage is not None and not ward.outage.is_over(now):
+            return False
         match ward.identity.state:
             case Active() as active:
-                forced_lately = active.forced and now - active.issued_at_s < FORCED_AGAIN_S
-                wanted = active.is_short(now) or (fresh and not forced_lately)
-                return wanted and (ward.outage is None or now >= ward.outage.retry_at_s)
+                forced_lately = active.forced and 0 <= now - active.issued_at_s < FORCED_AGAIN_S
+                return active.is_short(now) or (fresh and not forced_lately)
             case Broken(retry_at_s=retry_at_s):
-                return now >= retry_at_s
+                return not retry_at_s - BROKEN_RETRY_S <= now < retry_at_s  # before that, the clock went back
             case _:
                 return False
 
@@ -293,16 +302,20 @@ class Tokens:
             outcome = await self._microsoft.refresh(ward.app, before.granted.cache)
         if identity.state is not before:
             log.info("late refresh dropped", identity=identity.key)
+            self._metrics.refresh_ended("late")
             return
         match outcome:
             case Granted():
                 ward.outage = None
+                self._metrics.refresh_ended("refreshed")
                 log.info("token refreshed", identity=identity.key, life_s=int(outcome.expires_at_s - self._now()))
                 identity.put(Active(outcome, self._now(), ward.forced))
             case TryLater():
+                self._metrics.refresh_ended("failed")
                 self._fail_for_now(ward, before, outcome)
             case _:
                 ward.outage = None
+                self._metrics.refresh_ended("refused")
                 log.warning("refresh refused", identity=identity.key, reason=str(outcome.error))
                 identity.put(Broken(before.granted, outcome, self._now() + BROKEN_RETRY_S, before.issued_at_s))
                 await identity.saved()  # if another process holds a newer grant, it is taken now
@@ -311,7 +324,7 @@ class Tokens:
         failures = ward.outage.failures if ward.outage else 0
         asked_s = min(outcome.retry_after_s or 0, MAX_RETRY_AFTER_S)
         wait_s = max(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)], asked_s)
-        ward.outage = _Outage(failures + 1, self._now() + wait_s, outcome)
+        ward.outage = _Outage(failures + 1, self._now(), self._now() + wait_s, outcome)
         reason = str(outcome.error)
         log.warning("refresh failed", identity=ward.identity.key, reason=reason, retry_s=wait_s)
         if outcome.cache is not None:

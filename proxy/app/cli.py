@@ -25,6 +25,7 @@ from proxy.app.verbs import (
     probing,
     serving,
     signing_in,
+    watching,
 )
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
@@ -160,6 +161,9 @@ def parser() -> argparse.ArgumentParser:
         )
     )
 
+    example = "mailferry log alice@contoso.com --for 10m"
+    _log_options(verbs.add("log", watching.log, "have everything logged about one account, for a while", example))
+
     key = verbs.group("key", "the key that seals the stored sign-ins", example="rotate")
     key.add("rotate", keeping.key_rotate, "seal every stored sign-in with a new key", "mailferry key rotate")
     backup = verbs.add(
@@ -274,6 +278,14 @@ def _import_options(verb: argparse.ArgumentParser) -> None:
         help="read the mail programs' passwords, which open the tokens, from standard input: one a line, in the "
         "accounts' order",
     )
+
+
+def _log_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("whom", metavar="LOGIN", nargs="?", help="or an IP address; without it: who is watched now")
+    time_help = "how long: 90s, 10m, 1h, which is the longest; default 10m"
+    verb.add_argument("--for", dest="for_s", metavar="TIME", type=watching.duration_s, default=600.0, help=time_help)
+    verb.add_argument("--stop", action="store_true", help="end it now")
+    verb.add_argument("--json", action="store_true", help="who is watched as JSON")
 
 
 def _backup_options(verb: argparse.ArgumentParser, configuration: str) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import signal
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
@@ -25,7 +27,8 @@ from proxy.accounts.vault import KeyUnusable
 from proxy.app.certificates import note_shown
 from proxy.app.control import ControlSocket
 from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, Desk, DeskError
-from proxy.app.notify import notify
+from proxy.app.hooks import Hooks
+from proxy.app.notify import Pulse, notify
 from proxy.app.office import Office
 from proxy.app.page.service import PageService, make_page
 from proxy.app.recollection import Recollection
@@ -33,15 +36,17 @@ from proxy.app.registry import Registry
 from proxy.config import Account, Config, ConfigurationError, Listener, read
 from proxy.config.settings import Certificate, ListenerTls
 from proxy.log import Log
+from proxy.network.handed import Handed, take
 from proxy.network.limits import Gate
 from proxy.network.listener import CannotListen, Ferry
 from proxy.network.mailboxes import Mailboxes
 from proxy.network.session import Services, kind_of
 from proxy.network.throttle import Throttle
 from proxy.network.tls import load_certificate, local_certificate, server_context
+from proxy.network.watches import Watches
 from proxy.protocols import PROTOCOLS
 
-_WITHOUT_RESTART = ("apps", "accounts", "upstreams")
+_WITHOUT_RESTART = ("apps", "accounts", "upstreams", "notify")
 """What a reload applies; a change of the rest waits for a restart, and is said."""
 
 log = Log("daemon")
@@ -52,9 +57,10 @@ def serve(config: Config, environ: Mapping[str, str], *, greet: Callable[[str], 
     logging.start(config.log.level, config.log.format)
     globalLogBeginner.beginLoggingTo([STDLibLogObserver("twisted")], redirectStandardIO=False)
     raise_descriptor_limit()
+    handed = take(os.environ)
     from twisted.internet import reactor  # installed by now, see __main__
 
-    daemon = Daemon(config, environ, reactor, greet=greet)
+    daemon = Daemon(config, environ, reactor, greet=greet, handed=handed)
     cast("Any", reactor).callWhenRunning(daemon.begin)
     cast("Any", reactor).run()
     return daemon.exit_code
@@ -64,14 +70,21 @@ class Daemon:
     """Start and stop of the whole house, in the order that each floor needs."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], reactor: Any, *, greet: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        reactor: Any,
+        *,
+        greet: Callable[[str], None] | None = None,
+        handed: Handed | None = None,
     ) -> None:
-        """`greet` is given a link to the page once the daemon is ready."""
+        """`greet` is given a link to the page once the daemon is ready; `handed` is what systemd listens on for us."""
         self.exit_code = 0
         self._config = config
         self._environ = environ
         self._reactor = reactor
         self._greet = greet
+        self._handed = handed
         self._page: PageService | None = None
         self._recollection = Recollection()
 
@@ -95,6 +108,8 @@ class Daemon:
         if not config.accounts:
             log.info("no account yet", next="mailferry app add NAME, then mailferry account add LOGIN")
         notify("READY=1")
+        self._pulse.start()
+        self._hooks.start()
         if self._page is not None and self._greet is not None:
             with contextlib.suppress(DeskError):  # it does not listen, which is in the log
                 self._greet(self._page.link())
@@ -105,17 +120,24 @@ class Daemon:
             config=config,
             passdb=self._office.passdb,
             throttle=Throttle(self._reactor.seconds),
-            mailboxes=Mailboxes(config, self._office.tokens, self._reactor),
+            mailboxes=Mailboxes(config, self._office.tokens, self._reactor, self._office.metrics),
             invitations=self._office.invitations,
             states=self._office.states,
             gate=gate,
             reactor=self._reactor,
+            metrics=self._office.metrics,
+            watches=Watches(self._reactor.seconds),
         )
         self._listeners = listener_contexts(config)
         note_shown(config, time.time())
-        self._ferry = Ferry(services, self._listeners)
+        self._ferry = Ferry(services, self._listeners, self._handed)
+        self._pulse = Pulse(self._ferry, self._status, self._reactor)
+        self._hooks = Hooks(config, self._office.states, self._reactor, metrics=self._office.metrics)
         desk = Desk(self._office, self._reload, partial(count_sessions, gate))
         desk.recollection = self._recollection
+        desk.shut = self._ferry.shut
+        desk.watches = services.watches
+        self._office.metrics.connections = lambda: self._ferry.connections
         self._control = ControlSocket(config.state_dir, desk.ask, self._reactor)
         self._control.start()
         self._ferry.start()  # where it cannot, nothing stays bound
@@ -141,6 +163,8 @@ class Daemon:
     async def _stop(self) -> None:
         notify("STOPPING=1")
         log.info("stopping", sessions=self._ferry.sessions)
+        self._pulse.stop()
+        self._hooks.stop()
         if self._page is not None:
             await self._page.stop()
         await self._control.stop()
@@ -148,6 +172,13 @@ class Daemon:
         await self._office.close()
         log.info("stopped")
         self._recollection.close()
+
+    def _status(self) -> str:
+        """A line for `systemctl status`, without anybody's name."""
+        states = self._office.states
+        words = Counter(states.state(account).value for account in self._office.config.accounts)
+        told = ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
+        return f"{self._ferry.sessions} sessions; accounts: {told}"
 
     # --- reload
 
@@ -170,6 +201,7 @@ class Daemon:
             note_shown(self._config, time.time())
             self._office.use(loaded.config)
             self._ferry.use(loaded.config, self._office.passdb)
+            self._hooks.use(loaded.config)
             await self._office.look()
         except ConfigurationError as error:
             raise DeskError("\n".join(str(finding) for finding in error.findings), EXIT_USAGE) from None

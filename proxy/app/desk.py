@@ -7,21 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
 
 from proxy.accounts.backup import BackupUnusable
 from proxy.accounts.endings import AnotherPerson, Refused, SignedIn
 from proxy.accounts.sign_in import DeviceSignIn
+from proxy.accounts.store import StoreError
 from proxy.accounts.vault import KeyUnusable
 from proxy.app import custody, rehearsal
 from proxy.app.office import Office
 from proxy.app.recollection import Recollection
 from proxy.config import Account
 from proxy.config.settings import PROTOCOL_NAMES, Flow
+from proxy.log import Log
 from proxy.login import LoginRefused, Refusal
+from proxy.network.watches import MAX_WATCH_S, Watches
+
+log = Log("desk")
 
 # PRODUCT section 2; the last one as shells say it
 EXIT_FAILED, EXIT_USAGE, EXIT_SIGN_IN_NEEDED, EXIT_NO_DAEMON, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+STORE_LIMIT_S = 5.0  # for the store to answer whoever asks for our health; it takes a millisecond
 MAX_DEVICES = 64  # device sign-ins whose end nobody fetches: a page that was closed
 
 Answer = dict[str, Any]
@@ -43,6 +52,10 @@ class Desk:
     page_link: Callable[[], str] | None = None
     recollection: Recollection | None = None
     """The daemon's last warnings."""
+    watches: Watches | None = None
+    """Whom the daemon's sessions log in full."""
+    shut: Callable[[], list[str]] = list
+    """The daemon's ports through which nobody comes in, as address and number."""
 
     def __init__(
         self,
@@ -77,9 +90,13 @@ class Desk:
             "grant": self.grant,
             "probe": self.probe,
             "warnings": self.warnings,
+            "watch": self.watch,
+            "unwatch": self.unwatch,
+            "watches": self.watched,
             "reload": self.reload,
             "invite": self.invite,
             "look_at_store": self.look_at_store,
+            "health": self.health,
             "store": self.store,
             "rotate_key": self.rotate_key,
             "back_up": self.back_up,
@@ -176,6 +193,18 @@ class Desk:
         await self._office.look_at_store()
         return {}
 
+    async def health(self) -> Answer:
+        """Why nobody could be served now; `reasons` is empty where all is well. No names of people.
+
+        That it answers shows that the reactor turns. That the store takes no write is no reason: logins go on.
+        """
+        reasons = [f"no connection is accepted at {port}" for port in self.shut()]
+        try:
+            await Deferred.fromCoroutine(self._office.look_at_store()).addTimeout(STORE_LIMIT_S, self._office.reactor)
+        except (StoreError, TimeoutError):  # the text may name a record; the log has it
+            reasons.append("the store does not answer")
+        return {"reasons": reasons}
+
     async def store(self) -> Answer:
         """How many records it has, and whether the disk takes a write now: `trouble`, and `trouble_since`."""
         return await custody.look(self._office)
@@ -212,6 +241,34 @@ class Desk:
     async def warnings(self) -> Answer:
         """The last warnings of the log; none without a daemon."""
         return {"lines": self.recollection.lines if self.recollection else []}
+
+    async def watch(self, whom: str, for_s: float) -> Answer:
+        """Have everything logged about this account, or about who connects from this address, for a while."""
+        name = self._watchable(whom)
+        self._watches().begin([name], for_s)
+        log.warning("watch begun", whom=name, for_s=min(for_s, MAX_WATCH_S))
+        return await self.watched()
+
+    async def unwatch(self, whom: str) -> Answer:
+        """Have no more logged than of others."""
+        self._watches().end([self._watchable(whom)])
+        return await self.watched()
+
+    async def watched(self) -> Answer:
+        """Who is watched, and for how long yet."""
+        left_s = self._watches().left_s()
+        return {"watched": [{"whom": name, "left_s": round(left, 1)} for name, left in left_s.items()]}
+
+    def _watchable(self, whom: str) -> str:
+        try:
+            return str(ip_address(whom))
+        except ValueError:
+            return self._account(whom).name
+
+    def _watches(self) -> Watches:
+        if self.watches is None:
+            raise DeskError("No sessions are served here: it is the daemon that logs them.", EXIT_NO_DAEMON)
+        return self.watches
 
     def _account(self, login: str) -> Account:
         account = self._office.config.account(login)

@@ -27,6 +27,7 @@ from proxy.accounts.tokens import Tokens
 from proxy.accounts.upkeep import Upkeep
 from proxy.accounts.vault import KeyUnusable
 from proxy.config import Config
+from proxy.metrics import Metrics
 from proxy.network.reactor import Reactor
 
 
@@ -48,11 +49,12 @@ class Office:
         self.reactor = reactor
         self._folder = lock_state_folder(config.state_dir)
         self.states = AccountStates()
-        self._store = SqliteStore(self._folder, key_place(config.key), reactor)
+        self.metrics = Metrics()
+        self._store = SqliteStore(self._folder, key_place(config.key), reactor, metrics=self.metrics)
         self._microsoft_pool = _pool(POOL_THREADS, "microsoft")
         self._hash_pool = _pool(MAX_HASHES_AT_ONCE, "scrypt")
         microsoft = Microsoft(self._microsoft_pool, reactor)
-        self.tokens = Tokens(self._store, microsoft, reactor, self.states)
+        self.tokens = Tokens(self._store, microsoft, reactor, self.states, metrics=self.metrics)
         self.sign_ins = SignIns(microsoft, self.tokens, reactor)
         self.invitations = Invitations(self.sign_ins, self.tokens, reactor)
         self.upkeep = Upkeep(self.tokens, self.states, reactor)

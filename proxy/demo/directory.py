@@ -230,7 +230,7 @@ class App:
         key = self.certificate.public_key() if self.certificate else None
         if self.certificate is None or not isinstance(key, rsa.RSAPublicKey):
             raise Refused(700027)
-        known = [self.certificate.fingerprint(digest) for digest in (hashes.SHA1(), hashes.SHA256())]  # noqa: S303
+        known = [self.certificate.fingerprint(digest) for digest in (hashes.SHA1(), hashes.SHA256())]  # noqa: S303 - a name for it
         if not shown or any(fingerprint not in known for fingerprint in shown):
             raise Refused(700027, "No registered certificate has this thumbprint.")
         try:

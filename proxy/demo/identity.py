@@ -118,7 +118,7 @@ class IdentityProvider:
 
     # The directory
 
-    def add_person(self, upn: str, password: str = "practice", *, also_may_open: Sequence[str] = ()) -> None:  # noqa: S107
+    def add_person(self, upn: str, password: str = "practice", *, also_may_open: Sequence[str] = ()) -> None:  # noqa: S107 - a toy's
         """A work account, or a personal one if the domain is Outlook.com's. It opens its own mailbox and these."""
         with self._lock:
             self._directory.add_person(upn, password, also_may_open)

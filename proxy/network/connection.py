@@ -18,7 +18,20 @@ from zope.interface import implementer
 
 from proxy.log import Log
 from proxy.network.stream import Stream
-from proxy.protocols.dialogue import Action, Close, ExpireIn, Failed, Front, Login, Ready, Send, StartTLS, Upstream
+from proxy.network.watches import Transcript
+from proxy.protocols.dialogue import (
+    Action,
+    Close,
+    ExpireIn,
+    Failed,
+    Front,
+    Heard,
+    Login,
+    Ready,
+    Send,
+    StartTLS,
+    Upstream,
+)
 
 StartTls = Callable[[Stream], Deferred[None]]
 
@@ -45,7 +58,7 @@ class Connection(Generic[DialogueT]):
     """A dialogue on a stream. While an outcome is with the session, the peer is not read: TCP makes it wait.
 
     `greet` is asked for the first actions in place of the dialogue's `opened`; `expire_in` is told what a front's
-    `ExpireIn` says.
+    `ExpireIn` says. A `transcript` is told what both sides say, as the dialogue shows it.
     """
 
     def __init__(
@@ -56,12 +69,14 @@ class Connection(Generic[DialogueT]):
         implicit_tls: bool,
         greet: Callable[[], list[Action]] | None = None,
         expire_in: Callable[[float], None] | None = None,
+        transcript: Transcript | None = None,
     ) -> None:
         self.dialogue: DialogueT = dialogue
         self.stream: Stream | None = None
         self._start_tls = start_tls
         self._greet = greet or dialogue.opened
         self._expire_in = expire_in
+        self._transcript = transcript
         self._implicit_tls = implicit_tls
         self._outcome: Outcome | None = None
         self._awaited: Deferred[Outcome] | None = None
@@ -178,6 +193,11 @@ class Connection(Generic[DialogueT]):
             match action:
                 case Send(data=data):
                     self.stream.write(data)
+                    if self._transcript is not None:
+                        self._transcript.told(action.legible)
+                case Heard(shown=shown):
+                    if self._transcript is not None:
+                        self._transcript.heard(shown)
                 case StartTLS():
                     begun = self._start_tls(self.stream)
                     begun.addCallbacks(self._tls_started, self._tls_failed).addErrback(self._broken)

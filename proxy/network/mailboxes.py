@@ -19,12 +19,14 @@ from proxy.config.settings import Upstream as Server
 from proxy.explanations import explain_exchange
 from proxy.log import Log
 from proxy.login import Bearer, Fault, LoginRefused, Refusal
+from proxy.metrics import Metrics, Stopwatch
 from proxy.network.connection import Connection, Lost, Outcome
 from proxy.network.dial import DialFailed, dial
 from proxy.network.outages import Outages
 from proxy.network.reactor import Reactor
 from proxy.network.stream import Stream
 from proxy.network.tls import ClientTls
+from proxy.network.watches import Transcript
 from proxy.protocols.dialogue import Failed, Login, MailProtocol, Ready, Upstream, UpstreamSettings
 
 OPENING_LIMIT_S = 25.0  # token and upstream, with all tries: old programs give up after 60 s (CLIENTS 3.1, 4)
@@ -45,8 +47,9 @@ class OpenMailbox:
 class Mailboxes:
     """Sessions at Exchange, for one configuration after the other."""
 
-    def __init__(self, config: Config, tokens: Tokens, reactor: Reactor) -> None:
+    def __init__(self, config: Config, tokens: Tokens, reactor: Reactor, metrics: Metrics | None = None) -> None:
         self.tokens = tokens
+        self.metrics = metrics or Metrics()
         self.reactor = reactor
         self.client_tls = ClientTls()
         self.outages = Outages(reactor)
@@ -124,7 +127,9 @@ class _Opening:
 
     async def _open(self) -> OpenMailbox:
         """Once; a token that Exchange refuses is refreshed, and tried once more."""
+        watch = Stopwatch(self._house.metrics, self._house.reactor.seconds)
         bearer = await self._house.tokens.access(self._account, user=self._user)
+        watch.finished("token")
         self._log.debug("token in hand", user=bearer.user)
         connection, outcome = await self._log_in(bearer)
         if isinstance(outcome, Failed) and outcome.refusal is Refusal.REFUSED_UPSTREAM:
@@ -146,6 +151,7 @@ class _Opening:
 
     async def _log_in(self, bearer: Bearer) -> tuple[Connection[Upstream], Outcome]:
         house, server = self._house, self.server
+        watch = Stopwatch(house.metrics, house.reactor.seconds)
         try:
             sock = await dial(server.host, server.port, limit_s=DIAL_LIMIT_S, reactor=house.reactor)
         except DialFailed as failed:
@@ -153,21 +159,27 @@ class _Opening:
             raise _unheard(f"no connection to {failed}") from None
         house.outages.reached(server)
         starttls = server.tls is UpstreamTls.STARTTLS
-        settings = UpstreamSettings(bearer=bearer, starttls=starttls, hostname=house.config.hostname)
+        transcript = Transcript("upstream", self._log, house.reactor.seconds) if self._log.debugs else None
+        settings = UpstreamSettings(
+            bearer=bearer, starttls=starttls, hostname=house.config.hostname, watched=transcript is not None
+        )
         connection = Connection(
             self._protocol.upstream(settings),
-            lambda stream: house.client_tls.start(stream, server),
+            lambda stream: house.client_tls.start(stream, server).addCallback(lambda _: watch.finished("connect")),
             implicit_tls=not starttls,
+            transcript=transcript,
         )
         stream = Stream(sock, house.reactor)
         stream.open(connection)
         outcome = await connection.outcome()
         match outcome:
             case Ready():
+                watch.finished("upstream_login")
                 house.client_tls.remember_session(stream, server)
                 house.announced[server] = outcome.capabilities
                 self._log.debug("upstream said yes", host=server.host)
             case Failed(refusal=refusal, detail=detail):
+                watch.finished("upstream_login")
                 self._log.info("upstream said no", host=server.host, refusal=refusal.value, detail=detail)
             case _:
                 self._log.debug("upstream lost", host=server.host, state=connection.dialogue.state.name)

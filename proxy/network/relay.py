@@ -4,8 +4,9 @@ Nothing here knows what the bytes mean. What a socket does not take at once is k
 the other side is not read until it is gone, so memory stays flat however slow a reader is. A client's half-close is
 passed on and the answer still delivered; what is kept is delivered before a close.
 
-Two hooks of the protocol stand beside the pump, both for short turns only: `overhear` is shown what upstream said, once
-it is passed on, and `last_words` may say goodbye for an upstream that is gone.
+Three hooks of the protocol stand beside the pump, all for short turns only: `overhear` is shown what upstream said,
+once it is passed on; `last_words` may say goodbye for an upstream that is gone; and `parting` knows where a daemon that
+stops may end the session, with nothing half done.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from proxy.network.stream import WOULD_BLOCK, Stream
 BUFFER_OCTETS = 256 * 1024  # SPEED.md: sixteen TLS records a turn of the reactor; also what one direction may keep
 SHORT_READ_OCTETS = 1_024  # a command or a short answer: nothing more is there, and one empty read is saved
 NOTICED_OCTETS = 512  # the longest reply line (RFC 5321 §4.5.3.1.5); IMAP's status lines are shorter, mails longer
+FINISH_LIMIT_S = 8.0  # what is under way when the daemon stops; within the ferry's DRAIN_LIMIT_S
+QUIET_S = 1.0  # nothing moved for so long: nothing is under way, though we do not know what was said last
 HALF_CLOSED_LIMIT_S = 60  # a client that closed its side gets this long between two pieces of the rest
 
 _log = Log("relay")
@@ -93,7 +96,7 @@ class _Direction:
             if sent < filled:
                 sink.write(bytes(_buffer[sent:filled]))  # pauses the source until it is gone
             if filled > NOTICED_OCTETS:
-                self._relay.bulk, self.said = self, b""
+                self._relay.bulk, self._relay.spoke_last, self.said = self, self, b""
             else:
                 self._relay.noticed(self, bytes(_buffer[:filled]))
         if ended:
@@ -125,7 +128,8 @@ class Relay:
 
     `overhear` is called with each short turn of upstream's, after it was passed on. `last_words` is asked when upstream
     is gone and the client is not: given the last turn of each side (client's, upstream's; empty if it was a long one),
-    it says what the client is told before the close.
+    it says what the client is told before the close. `parting` is asked when the daemon stops, in the same way: what
+    the client is told if nothing is under way, or None.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class Relay:
         clock: IReactorTime,
         overhear: Callable[[bytes], None],
         last_words: Callable[[bytes, bytes], bytes],
+        parting: Callable[[bytes, bytes], bytes | None],
     ) -> None:
         self._client, self._upstream = client, upstream
         self._up = _Direction(self, client, upstream)
@@ -145,11 +150,16 @@ class Relay:
         self._clock = clock
         self._overhear = overhear
         self._last_words = last_words
+        self._parting = parting
+        self._parts = False
+        """The daemon stops; ends as soon as nothing is under way."""
+        self.spoke_last: _Direction | None = None
         self.bulk: _Direction | None = None
         """Who moved the last long turn, until the client speaks: what upstream adds may be the rest of a mail."""
         self._timer: IDelayedCall | None = None
         self._octets_at_last_look = 0
         self._reason = ""
+        self._closing = False
         self._open = 2
         self._done: Deferred[Relayed] = Deferred(lambda _: self.abort("stopped"))
 
@@ -162,15 +172,28 @@ class Relay:
         self._down.end_if_at_eof()
         return self._done
 
+    def octets(self) -> tuple[int, int]:
+        """What has been relayed until now: up, and down."""
+        return self._up.octets, self._down.octets
+
+    def part(self) -> None:
+        """The daemon stops: end as soon as nothing is under way, and say so where the protocol has words for it."""
+        if self._parts or self._closing:
+            return
+        self._parts = True
+        self._part_if_at_rest()
+        if not self._closing:
+            self._look_for_rest(0.0)
+
     def close(self, reason: str) -> None:
         """Deliver what is kept, then close both."""
-        self._reason = self._reason or reason
+        self._reason, self._closing = self._reason or reason, True
         for stream in (self._client, self._upstream):
             stream.unregisterProducer()
             stream.loseConnection()
 
     def abort(self, reason: str) -> None:
-        self._reason = self._reason or reason
+        self._reason, self._closing = self._reason or reason, True
         self._client.abortConnection()
         self._upstream.abortConnection()
 
@@ -178,6 +201,7 @@ class Relay:
 
     def noticed(self, direction: _Direction, piece: bytes) -> None:
         """A short turn has been passed on."""
+        self.spoke_last = direction
         if direction is self._up:
             direction.said, self.bulk = piece, None
         elif self.bulk is not direction:
@@ -186,6 +210,8 @@ class Relay:
                 self._overhear(piece)
             except Exception as unforeseen:  # who listens in passing must not end the session
                 _log.failure("a reply was not understood", unforeseen)
+            if self._parts:
+                self._clock.callLater(0, self._part_if_at_rest)  # not within the turn that reads
 
     def direction_ended(self, direction: _Direction) -> None:
         if direction is self._up and not self._down.ended:
@@ -214,15 +240,43 @@ class Relay:
             self._client.write(self._last_words(self._up.said, self._down.said))
         self.close(reason)
 
+    def _part_if_at_rest(self) -> None:
+        """Say goodbye and close, if all that was asked is known to be answered."""
+        if self._closing or self._up.ended or self.spoke_last is self._up or self.bulk is self._down:
+            return
+        words = self._parting(self._up.said, self._down.said)
+        if words is not None:
+            self._client.unregisterProducer()
+            self._client.write(words)
+            self.close("stopping")
+
+    def _look_for_rest(self, waited_s: float) -> None:
+        """Close at the first silence in which upstream owes no answer, or when the time is over."""
+        octets = self._up.octets + self._down.octets
+        silent = waited_s > 0 and octets == self._octets_at_last_look
+        owed = self.spoke_last is self._up or self._client.unsent() or self._upstream.unsent()
+        if silent and not owed:
+            self.close("stopping")
+        elif waited_s >= FINISH_LIMIT_S:
+            self.close("stopping, unfinished")
+        else:
+            self._octets_at_last_look = octets
+            self._set_timer(QUIET_S, self._look_for_rest, waited_s + QUIET_S)
+
+    def _set_timer(self, after_s: float, what: Callable[[float], None], argument: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.callLater(after_s, what, argument)
+
     def _watch(self, limit_s: float) -> None:
         """Look again after the limit; a session that moved no octet since the last look is idle.
 
         The hot loop only counts, it reads no clock: so a session is closed after one to two limits of silence.
         """
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        if self._parts:  # and looks itself
+            return
         self._octets_at_last_look = self._up.octets + self._down.octets
-        self._timer = self._clock.callLater(limit_s, self._look, limit_s)
+        self._set_timer(limit_s, self._look, limit_s)
 
     def _look(self, limit_s: float) -> None:
         if self._up.octets + self._down.octets == self._octets_at_last_look:

@@ -7,9 +7,10 @@ relay. It knows no protocol's words: those stand in `protocols/`.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,6 +23,7 @@ from proxy.config.settings import Account, AuthFailures, Config, Listener, Liste
 from proxy.explanations import explain_exchange
 from proxy.log import Log
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
+from proxy.metrics import Metrics, Stopwatch
 from proxy.network.balancer import NoHeader, announced_peer
 from proxy.network.connection import Connection, Lost
 from proxy.network.limits import Gate
@@ -30,6 +32,7 @@ from proxy.network.reactor import Reactor
 from proxy.network.relay import Relay
 from proxy.network.stream import Stream
 from proxy.network.throttle import Throttle
+from proxy.network.watches import Transcript, Watches
 from proxy.protocols.dialogue import Action, Front, FrontSettings, Login, MailProtocol, printable
 from proxy.protocols.overheard import login_back_off_s
 from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
@@ -67,6 +70,8 @@ class Services:
     states: AccountStates
     gate: Gate
     reactor: Reactor
+    metrics: Metrics = field(default_factory=Metrics)
+    watches: Watches = field(default_factory=lambda: Watches(time.monotonic))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,10 @@ class Session:
         self._login: Deferred[_Joined | None] | None = None
         """Under way, or the last one."""
         self._relay: Relay | None = None
+        self._peeking = False
+        self._stopping = False
+        self._transcript: Transcript | None = None
+        """Of the dialogue with the mail program, while the log or a watch wants it."""
 
     async def run(self, stream: Stream) -> None:
         """Greet, log in, relay; returns when both legs are closed, or the only one."""
@@ -120,12 +129,17 @@ class Session:
                     joined.client.abortConnection()
                     joined.upstream.abortConnection()
 
+    @property
+    def protocol(self) -> str:
+        return self._protocol.name
+
     def stop(self) -> None:
-        """The daemon stops: close, with what is kept delivered."""
+        """The daemon stops: end what is under way, within the relay's bound, say so, and close."""
+        self._stopping = True
         if self._relay is not None:
-            self._relay.close("stopping")
-        else:
-            self._expire()
+            self._relay.part()
+        elif not self._peeking:  # else `_greet` knows in a moment how to say it
+            self._end(lambda front: front.dismissed())
 
     # --- the steps
 
@@ -151,22 +165,31 @@ class Session:
     async def _admit(self, front: Connection[Front], credentials: Credentials | None) -> _Joined | None:
         """One login of the front's: its mailbox, or a refusal, and then None."""
         account = None
+        metrics, protocol = self._services.metrics, self._protocol.name
+        watch = Stopwatch(metrics, self._services.reactor.seconds)
+        self._watch_if_meant(self._services.config.account(printable(credentials.login)) if credentials else None)
         try:
             with self._still_working(front):
                 account = await self._verify(credentials)
+                self._watch_if_meant(account)
+                watch.finished("password")
                 async with AsyncExitStack() as place:
                     await place.enter_async_context(self._place(account))
+                    watch.finished("queue")
                     mailbox = await self._open(account, invites=credentials is not None)
                     try:
                         front.perform(front.dialogue.accept(mailbox.ready))
                         if not front.lost:
+                            metrics.login_accepted(protocol, watch.whole_s)
                             legs = (*front.release(), *mailbox.connection.release())
                             return _Joined(account, *legs, place.pop_all())
+                        metrics.login_abandoned(protocol)
                     finally:
                         mailbox.connection.abort()  # unless it was released
         except LoginRefused as refused:
             await self._refuse(front, credentials, account, refused)
         except CancelledError:
+            metrics.login_abandoned(protocol)
             raise
         except Exception as error:  # the only place: whatever we did not foresee ends as "try later"
             self._log.failure("login failed unexpectedly", error)
@@ -185,7 +208,14 @@ class Session:
             self._log = self._log.bind(peer=str(self._peer))
         implicit = tls is ListenerTls.IMPLICIT
         if tls is ListenerTls.AUTO:
+            self._peeking = True
             implicit = await stream.peek(door.auto_wait_s) == TLS_CLIENT_HELLO
+            self._peeking = False
+        watches = self._services.watches
+        if watches.on(str(self._peer)):
+            self._log = self._log.aloud(lambda: watches.on(str(self._peer)))
+        if self._log.debugs or watches.any:
+            self._transcript = Transcript("mail program", self._log, self._services.reactor.seconds)
         settings = FrontSettings(
             hostname=self._services.config.hostname,
             offers_tls=tls in (ListenerTls.AUTO, ListenerTls.STARTTLS),
@@ -194,22 +224,39 @@ class Session:
             defers_failures=door.listener.auth_failures is AuthFailures.DEFERRED,
             implicit_account=door.listener.implicit_account is not None,
             learnt=self._services.mailboxes.offers(self._protocol),
+            watched=self._transcript is not None,
         )
         dialogue = self._protocol.front(settings)
 
         def greet() -> list[Action]:
+            if self._stopping:
+                return dialogue.dismissed()
             refused = self._turned_away()
             if refused is None:
                 return dialogue.opened()
             self._log.warning("connection refused", reason=refused.text)
+            self._services.metrics.connection_refused(self._protocol.name)
             return dialogue.refuse(refused)
 
         front = Connection(
-            dialogue, self._start_front_tls, implicit_tls=implicit, greet=greet, expire_in=self._limit_to
+            dialogue,
+            self._start_front_tls,
+            implicit_tls=implicit,
+            greet=greet,
+            expire_in=self._limit_to,
+            transcript=self._transcript,
         )
         stream.open(front)
         self._log.debug("greeted", tls=implicit)
         return front
+
+    def _watch_if_meant(self, account: Account | None) -> None:
+        """Say everything from now on, and what was kept, if this account is watched."""
+        watches = self._services.watches
+        if account is not None and watches.on(account.name) and not self._log.debugs:
+            self._log = self._log.aloud(lambda: watches.on(account.name))
+            if self._transcript is not None:
+                self._transcript.use(self._log)
 
     def _turned_away(self) -> LoginRefused | None:
         """Why nobody may log in on this connection, whatever the password; None if they may."""
@@ -274,10 +321,12 @@ class Session:
             clock=reactor,
             overhear=lambda piece: self._overhear(account, piece),
             last_words=self._protocol.last_words,
+            parting=self._protocol.parting,
         )
         self._relay, self._front = relay, None
         started_s = reactor.seconds()
-        relayed = await relay.run(to_upstream=joined.to_upstream, to_client=joined.to_client)
+        with self._services.metrics.relaying(self._protocol.name, relay.octets):
+            relayed = await relay.run(to_upstream=joined.to_upstream, to_client=joined.to_client)
         self._log.info(
             "session closed",
             login=account.name,
@@ -312,6 +361,7 @@ class Session:
             refused = explained.refuse(account.name, refusal=Refusal.BUSY, detail=heard.text)
             self._services.states.login_failed(account, refused)
             self._services.gate.hold(self._kind(account), heard.back_off_s)
+            self._services.metrics.throttled("exchange")
         elif explained.who != "nobody":
             self._services.states.session_troubled(account, explained.refuse(account.name, detail=heard.text))
 
@@ -333,6 +383,7 @@ class Session:
             detail=refused.detail or None,
         )
         final = False
+        self._services.metrics.login_refused(self._protocol.name, refused)
         if account is not None:
             self._services.states.login_failed(account, refused)
         if refused.refusal is Refusal.BAD_CREDENTIALS:
@@ -361,11 +412,14 @@ class Session:
         self._limit.reset(limit_s)
 
     def _expire(self) -> None:
+        self._end(lambda front: front.expired())
+
+    def _end(self, goodbye: Callable[[Front], list[Action]]) -> None:
         """Say goodbye, and take no login any further."""
         if self._front is None:
             self._stream.abortConnection()
             return
-        self._front.perform(self._front.dialogue.expired())
+        self._front.perform(goodbye(self._front.dialogue))
         if self._login is not None:
             self._login.cancel()
 

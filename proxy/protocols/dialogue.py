@@ -10,6 +10,8 @@ The rules of every dialogue:
   itself, after `accept` they are `unread` and belong to upstream. After `Ready` an upstream's rest is `unread`
   and belongs to the mail program. After `Close` or `Failed` nothing is read any more.
 - `state` is an enum member; its name goes into the log.
+- A dialogue that is `watched` also tells what it heard, before it acts on it, with every secret left out: it alone
+  knows where they stand.
 """
 
 from __future__ import annotations
@@ -21,16 +23,33 @@ from typing import Literal, Protocol
 
 from proxy.login import Bearer, Credentials, LoginRefused, Refusal
 
+SECRET = b"<secret>"
+STOPPING = "mailferry is stopping; your program will connect again by itself"
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write these bytes. A secret (a token on its way to Exchange) is not printed."""
+    """Write these bytes. A secret (a token on its way to Exchange, a device code) is not printed."""
 
     data: bytes
     secret: bool = False
+    shown: bytes = field(default=SECRET, compare=False)
+    """What a log has in the place of a secret."""
+
+    @property
+    def legible(self) -> bytes:
+        """What a log may have of it."""
+        return self.shown if self.secret else self.data
 
     def __repr__(self) -> str:
-        return "Send(<secret>)" if self.secret else f"Send({self.data!r})"
+        return f"Send({self.shown.decode()})" if self.secret else f"Send({self.data!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Nothing to do: what the peer said, as a log may have it. Only a dialogue that is `watched` tells."""
+
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +100,7 @@ class Close:
     reason: str
 
 
-Action = Send | StartTLS | Login | Ready | Failed | ExpireIn | Close
+Action = Send | Heard | StartTLS | Login | Ready | Failed | ExpireIn | Close
 
 
 class Front(Protocol):
@@ -109,6 +128,10 @@ class Front(Protocol):
 
     def expired(self) -> list[Action]:
         """The time for logging in, or the one that `ExpireIn` named, is over: say goodbye and close."""
+        ...
+
+    def dismissed(self) -> list[Action]:
+        """The daemon stops: say so, and close."""
         ...
 
     def unread(self) -> bytes:
@@ -148,6 +171,8 @@ class FrontSettings:
     """`Ready.capabilities` of this upstream's last login; empty: Exchange's own, as it is known."""
     implicit_account: bool = False
     """The listener has an account for devices that never log in: their first MAIL is its `Login(None)`."""
+    watched: bool = False
+    """Say what is heard, for a log (`Heard`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +182,8 @@ class UpstreamSettings:
     """Ask for TLS in the dialogue; otherwise TLS was there from the first byte."""
     hostname: str
     """The name we introduce ourselves with (SMTP EHLO); an invalid one becomes `[127.0.0.1]`."""
+    watched: bool = False
+    """Say what is heard, for a log (`Heard`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +213,9 @@ class MailProtocol:
     """How long a relayed session may be silent both ways before it is closed."""
     overhear: Callable[[bytes], Overheard | None]
     """Reads one short piece of what upstream sends in the relayed session."""
+    parting: Callable[[bytes, bytes], bytes | None]
+    """Whether the relayed session is between two commands, given the last short piece that each side sent (empty: it
+    was a long one): what is then said to a mail program when the daemon stops, or None if more may be to come."""
     least_offers: tuple[str, ...] = ()
     """What a front may promise for an upstream that is not Exchange and of which nothing is learnt."""
     last_words: Callable[[bytes, bytes], bytes] = _no_last_words

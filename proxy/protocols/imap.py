@@ -6,6 +6,7 @@ What it is not: the conversations themselves, which stand in `imap_front.py` and
 
 from __future__ import annotations
 
+from proxy.protocols import parting
 from proxy.protocols.dialogue import MailProtocol
 from proxy.protocols.imap_front import ImapFront
 from proxy.protocols.imap_upstream import ImapUpstream
@@ -20,5 +21,6 @@ IMAP = MailProtocol(
     speaks_as="mailbox",
     idle_limit_s=IDLE_LIMIT_S,
     overhear=overhear_imap,
+    parting=parting.imap,
     last_words=last_words,
 )

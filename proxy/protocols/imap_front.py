@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from proxy.login import Credentials, LoginRefused, Refusal
-from proxy.protocols import imap_capabilities, sasl
+from proxy.protocols import imap_capabilities, legible, sasl
 from proxy.protocols.deferral import DEFERRABLE, DEFERRED_LIMIT_S
 from proxy.protocols.dialogue import (
+    STOPPING,
     Action,
     Close,
     ExpireIn,
@@ -53,6 +54,7 @@ _AFTER_LOGIN = frozenset(
     b"SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB XLIST NAMESPACE STATUS APPEND IDLE CHECK"
     b" CLOSE UNSELECT EXPUNGE SEARCH SORT THREAD FETCH STORE COPY MOVE UID GETQUOTA GETQUOTAROOT GETACL".split()
 )
+_KNOWN = _BEFORE_LOGIN | _AFTER_LOGIN
 _LOGS_IN = frozenset({b"LOGIN", b"AUTHENTICATE", b"STARTTLS"})
 
 _CODES = {
@@ -89,6 +91,8 @@ class ImapFront:
         self._anything_received = False
         self._why = ""
         """What a deferred login failed of."""
+        self._why_shown = ""
+        """The same as a log may have it."""
         self._start_over()
 
     def _start_over(self) -> None:
@@ -141,20 +145,26 @@ class ImapFront:
         """A tagged NO; if final, BYE behind it. Without a login under way, as in place of the greeting, BYE alone."""
         text = printable(refused.told)
         if refused.refusal is Refusal.TOO_MANY_ATTEMPTS or self._state is not FrontState.AWAITING_VERDICT:
-            return self._bye(text, refused.refusal.value)
-        reply = _line(f"{self._tag.decode()} NO [{_CODES[refused.refusal]}] {text}")
+            return self._bye(text, refused.refusal.value, legible.told(refused))
+        code = f"{self._tag.decode()} NO [{_CODES[refused.refusal]}]"
+        reply = _line(f"{code} {text}", f"{code} {legible.told(refused)}")
         if final:
-            return [reply, *self._bye(text, refused.refusal.value)]
+            return [reply, *self._bye(text, refused.refusal.value, legible.told(refused))]
         if self._settings.defers_failures and refused.refusal in DEFERRABLE:
-            self._state, self._why = FrontState.DEFERRED, text
+            self._state, self._why, self._why_shown = FrontState.DEFERRED, text, legible.told(refused)
             return [Send(self._logged_in(self._capabilities())), ExpireIn(DEFERRED_LIMIT_S), *self._proceed()]
         self._state = FrontState.AWAITING_COMMAND
         return [reply, *self._proceed()]
 
     def expired(self) -> list[Action]:
         if self._deferred:
-            return self._bye(self._why, "deferred_failure")
+            return self._bye(self._why, "deferred_failure", self._why_shown)
         return self._bye("The time for logging in is over", "login_deadline")
+
+    def dismissed(self) -> list[Action]:
+        if self._deferred:
+            return self._bye(self._why, "stopping", self._why_shown)
+        return self._bye(STOPPING, "stopping")
 
     def unread(self) -> bytes:
         return self._input.drain()
@@ -176,17 +186,25 @@ class ImapFront:
             return self._read_command()
         if self._state is FrontState.AWAITING_RESPONSE:
             line = self._input.line(sasl.MAX_RESPONSE_OCTETS)
-            return None if line is None else self._respond(line)
+            if line is None:
+                return None
+            heard = [legible.response(line)] if self._settings.watched else []
+            return [*heard, *self._respond(line)]
         return None
 
     def _read_command(self) -> list[Action] | None:
         reading = self._commands.next()
+        if reading is None:
+            return None
+        heard = [legible.imap(reading, _KNOWN)] if self._settings.watched else []
+        return [*heard, *self._answer(reading)]
+
+    def _answer(self, reading: Reading) -> list[Action]:
         if self._deferred and (tag := _for_the_mailbox(reading)) is not None:
             self._commands.abandon()
-            return [_tagged(tag, f"NO [UNAVAILABLE] {self._why}")]
+            refusal = f"{tag.decode()} NO [UNAVAILABLE]"
+            return [_line(f"{refusal} {self._why}", f"{refusal} {self._why_shown}")]
         match reading:
-            case None:
-                return None
             case Command() as command:
                 return self._obey(command)
             case LiteralAwaited(tag, name):
@@ -197,12 +215,12 @@ class ImapFront:
             case LiteralTooLong(tag, synchronizing):
                 if synchronizing:
                     return [_tagged(tag, "NO [TOOBIG] Literal too long")]
-                return self._bye(self._why or "Literal too long", "literal_too_long")
+                return self._bye(self._why or "Literal too long", "literal_too_long", self._why_shown)
             case Empty():
                 return self._junk([])
             case Malformed(tag, in_step):
                 if not in_step:
-                    return self._bye(self._why or "Not a command", "literal_out_of_step")
+                    return self._bye(self._why or "Not a command", "literal_out_of_step", self._why_shown)
                 return self._junk([_line("* BAD Not a command") if tag is None else _tagged(tag, _complaint(tag))])
             case Foreign(protocol):
                 return self._close(protocol)
@@ -295,8 +313,8 @@ class ImapFront:
             return reply
         return [*reply, *self._bye("Too many bad commands", "bad_commands")]
 
-    def _bye(self, text: str, reason: str) -> list[Action]:
-        return [_line(f"* BYE {text}"), *self._close(reason)]
+    def _bye(self, text: str, reason: str, shown: str = "") -> list[Action]:
+        return [_line(f"* BYE {text}", f"* BYE {shown or text}"), *self._close(reason)]
 
     def _close(self, reason: str) -> list[Action]:
         self._state = FrontState.CLOSED
@@ -331,8 +349,9 @@ class ImapFront:
         return f"{untagged}{self._tag.decode()} OK {code}{text or 'Logged in'}\r\n".encode()
 
 
-def _line(text: str) -> Send:
-    return Send(text.encode() + b"\r\n")
+def _line(text: str, shown: str = "") -> Send:
+    """`shown` is what a log may have of it, if that is less."""
+    return legible.send(f"{text}\r\n", f"{shown or text}\r\n")
 
 
 def _tagged(tag: bytes, text: str) -> Send:

@@ -14,6 +14,7 @@ import re
 from proxy.login import Refusal
 from proxy.protocols import sasl
 from proxy.protocols.dialogue import (
+    SECRET,
     Action,
     Failed,
     InputBuffer,
@@ -24,7 +25,7 @@ from proxy.protocols.dialogue import (
     UpstreamSettings,
 )
 from proxy.protocols.imap_grammar import Response, ResponseReader
-from proxy.protocols.server_text import challenge_text, holds_token, without_token
+from proxy.protocols.server_text import challenge_text, heard, holds_token, without_token
 
 MAX_UNTAGGED_OCTETS = 65_536  # what may be kept for the mail program during the probe; Exchange sends nothing
 MAX_CAPABILITIES = 128  # Exchange has some 20 (CLIENTS 2.2)
@@ -50,7 +51,7 @@ class UpstreamState(enum.Enum):
     STARTTLS_SENT = "starttls sent"
     STARTING_TLS = "starting tls"
     MECHANISM_SENT = "mechanism sent"
-    TOKEN_SENT = "token sent"  # noqa: S105
+    TOKEN_SENT = "token sent"  # noqa: S105 - a state's name
     ERROR_ACKNOWLEDGED = "error acknowledged"
     PROBE_SENT = "probe sent"
     DONE = "done"
@@ -93,6 +94,8 @@ class ImapUpstream:
                 return [*actions, *self._fail(Refusal.TRY_LATER, "upstream sent an over-long response")]
             if response is None:
                 break
+            if self._settings.watched:
+                actions.append(heard(response.octets, self._settings.bearer))
             actions += self._hear(response)
         return actions
 
@@ -155,11 +158,12 @@ class ImapUpstream:
     def _authenticate(self, *, one_line: bool) -> list[Action]:
         """The token goes with the command (RFC 4959), unless upstream is known not to take it so."""
         command = _AUTHENTICATE + b" AUTHENTICATE XOAUTH2"
+        shown = command + b" " + SECRET + b"\r\n"
         if not one_line:
             self._state = UpstreamState.MECHANISM_SENT
             return [Send(command + b"\r\n")]
         self._state = UpstreamState.TOKEN_SENT
-        return [Send(command + b" " + sasl.xoauth2(self._settings.bearer) + b"\r\n", secret=True)]
+        return [Send(command + b" " + sasl.xoauth2(self._settings.bearer) + b"\r\n", secret=True, shown=shown)]
 
     def _authenticated(self, response: Response) -> list[Action]:
         if response.word != b"OK":

@@ -77,8 +77,12 @@ def last_words(to_upstream: bytes, to_client: bytes) -> bytes:
 
     Nothing where it could be a part of something else, or where upstream has said its own.
     """
-    may_speak = _IDLE.fullmatch(to_upstream) and _BETWEEN_RESPONSES.fullmatch(to_client)
-    return _LAST_WORDS if may_speak else b""
+    return _LAST_WORDS if idles(to_upstream, to_client) else b""
+
+
+def idles(to_upstream: bytes, to_client: bytes) -> bool:
+    """Whether an IMAP program waits for news, and has whole ones only; by the last piece of each side."""
+    return bool(_IDLE.fullmatch(to_upstream) and _BETWEEN_RESPONSES.fullmatch(to_client))
 
 
 def _overhear(piece: bytes, refusals: re.Pattern[bytes], known: re.Pattern[bytes]) -> Overheard | None:

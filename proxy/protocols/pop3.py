@@ -5,6 +5,7 @@ Called by `protocols/__init__.py`; what happens after the login is no matter of 
 
 from __future__ import annotations
 
+from proxy.protocols import parting
 from proxy.protocols.dialogue import MailProtocol
 from proxy.protocols.overheard import overhear_pop3
 from proxy.protocols.pop3_front import Pop3Front
@@ -21,4 +22,5 @@ POP3 = MailProtocol(
     speaks_as="mailbox",
     idle_limit_s=IDLE_LIMIT_S,
     overhear=overhear_pop3,
+    parting=parting.pop3,
 )

@@ -13,9 +13,10 @@ import base64
 import enum
 
 from proxy.login import Credentials, LoginRefused, Refusal
-from proxy.protocols import sasl
+from proxy.protocols import legible, sasl
 from proxy.protocols.deferral import DEFERRABLE, DEFERRED_LIMIT_S
 from proxy.protocols.dialogue import (
+    STOPPING,
     Action,
     Close,
     ExpireIn,
@@ -77,6 +78,8 @@ class Pop3Front:
         self._login: bytes | None = None
         self._why = ""
         """The reply that a deferred login did not get."""
+        self._why_shown = ""
+        """The same as a log may have it."""
 
     def opened(self) -> list[Action]:
         """Greet, without a `<timestamp>`: it would invite APOP (CLIENTS 1.4)."""
@@ -110,21 +113,27 @@ class Pop3Front:
         return [_reply(f"+OK {printable(ready.text) or 'Logged in'}")]
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
-        reply = f"-ERR {_RESPONSE_CODES[refused.refusal]}{printable(refused.told)}"
+        code = f"-ERR {_RESPONSE_CODES[refused.refusal]}"
+        reply, shown = f"{code}{printable(refused.told)}", f"{code}{legible.told(refused)}"
         unasked = self.state is not FrontState.AUTHENTICATING  # as in place of the greeting (CLIENTS decision 3)
         if final or unasked or refused.refusal is Refusal.TOO_MANY_ATTEMPTS:
-            return self._close(refused.refusal.value, reply)
+            return self._close(refused.refusal.value, _reply(reply, shown))
         if self._settings.defers_failures and refused.refusal in DEFERRABLE:
-            self.state, self._why = FrontState.DEFERRED, reply
+            self.state, self._why, self._why_shown = FrontState.DEFERRED, reply, shown
             return [_reply("+OK Logged in"), ExpireIn(DEFERRED_LIMIT_S), *self._read()]
         self.state = FrontState.COMMAND
-        return [_reply(reply), *self._read()]
+        return [_reply(reply, shown), *self._read()]
 
     def expired(self) -> list[Action]:
         """A program that thinks it is logged in awaits nothing that it did not ask for."""
         if self.state is FrontState.DEFERRED:
             return self._close("deferred_failure")
-        return self._close("login_deadline", "-ERR [SYS/TEMP] No login in time, closing the connection")
+        return self._close("login_deadline", _reply("-ERR [SYS/TEMP] No login in time, closing the connection"))
+
+    def dismissed(self) -> list[Action]:
+        if self.state is FrontState.DEFERRED:
+            return self._close("stopping")
+        return self._close("stopping", _reply(f"-ERR [SYS/TEMP] {STOPPING}"))
 
     def unread(self) -> bytes:
         return self._input.drain()
@@ -133,9 +142,12 @@ class Pop3Front:
         actions: list[Action] = []
         try:
             while (limit := self._line_limit_octets()) and (line := self._input.line(limit)) is not None:
-                actions += self._respond(line) if self.state is FrontState.CHALLENGED else self._obey(line)
+                challenged = self.state is FrontState.CHALLENGED
+                if self._settings.watched:
+                    actions.append(legible.response(line) if challenged else legible.pop3(line))
+                actions += self._respond(line) if challenged else self._obey(line)
         except LineTooLong:
-            actions += self._close("line_too_long", "-ERR Line too long, closing the connection")
+            actions += self._close("line_too_long", _reply("-ERR Line too long, closing the connection"))
         return actions
 
     def _line_limit_octets(self) -> int:
@@ -156,7 +168,7 @@ class Pop3Front:
             case _ if b"\0" in line or b"\r" in line:
                 return self._bad("NUL or CR in a command")
             case b"QUIT":
-                return self._close("logout", "+OK Goodbye")
+                return self._close("logout", _reply("+OK Goodbye"))
             case b"CAPA":
                 return [_listing("Capabilities follow", self._capabilities())]
             case b"NOOP" if self.state is FrontState.DEFERRED:
@@ -177,7 +189,7 @@ class Pop3Front:
             case b"APOP":
                 return [_reply("-ERR APOP is not offered; use USER and PASS")]
             case b"STAT" | b"LIST" | b"RETR" | b"DELE" | b"NOOP" | b"RSET" | b"TOP" | b"UIDL" | b"LAST":
-                return [_reply(self._why or "-ERR Log in first")]
+                return [_reply(self._why or "-ERR Log in first", self._why_shown)]
             case _:
                 return self._bad("Unknown command")
 
@@ -242,20 +254,21 @@ class Pop3Front:
     def _bad(self, complaint: str) -> list[Action]:
         self._bad_commands += 1
         if self._bad_commands == BAD_COMMANDS_ALLOWED:
-            return self._close("bad_commands", "-ERR Too many bad commands, closing the connection")
+            return self._close("bad_commands", _reply("-ERR Too many bad commands, closing the connection"))
         return [_reply(f"-ERR {complaint}")]
 
-    def _close(self, reason: str, *replies: str) -> list[Action]:
+    def _close(self, reason: str, *replies: Send) -> list[Action]:
         self.state = FrontState.CLOSED
-        return [*map(_reply, replies), Close(reason)]
+        return [*replies, Close(reason)]
 
 
 def _mechanisms() -> list[str]:
     return [name.decode() for name in sasl.MECHANISMS]
 
 
-def _reply(text: str) -> Send:
-    return Send(text.encode("ascii") + b"\r\n")
+def _reply(text: str, shown: str = "") -> Send:
+    """`shown` is what a log may have of it, if that is less."""
+    return legible.send(f"{text}\r\n", f"{shown or text}\r\n")
 
 
 def _listing(title: str, lines: list[str]) -> Send:

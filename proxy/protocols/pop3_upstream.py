@@ -21,7 +21,7 @@ from proxy.protocols.dialogue import (
     StartTLS,
     UpstreamSettings,
 )
-from proxy.protocols.server_text import challenge_text, without_token
+from proxy.protocols.server_text import challenge_text, heard, without_token
 
 MAX_REPLY_OCTETS = sasl.MAX_RESPONSE_OCTETS  # RFC 2449 §4 says 512; an XOAUTH2 error challenge may be longer
 TRUSTED_TOKEN_CHARACTERS = 4_096  # longer tokens end in a protocol error at Exchange since July 2025 (FACTS 2.5)
@@ -49,6 +49,7 @@ class Pop3Upstream:
         self.state = UpstreamState.GREETING
         self._starttls = settings.starttls
         self._bearer = settings.bearer
+        self._watched = settings.watched
         self._input = InputBuffer()
         self._challenge = ""
 
@@ -64,6 +65,8 @@ class Pop3Upstream:
         actions: list[Action] = []
         try:
             while self._reading() and (line := self._input.line(MAX_REPLY_OCTETS)) is not None:
+                if self._watched:
+                    actions.append(heard(line, self._bearer))
                 actions += self._answer(line)
         except LineTooLong:
             actions += self._fail(Refusal.TRY_LATER, "the server sent an endless line")

@@ -10,17 +10,25 @@ import re
 
 from proxy.login import Bearer
 from proxy.protocols import sasl
-from proxy.protocols.dialogue import printable
+from proxy.protocols.dialogue import PRINTABLE_TEXT_OCTETS, Heard, printable
 
 # No server writes such words, but one that echoes half a token would: 37 is longer than a GUID.
 _LONG_WORD = re.compile(r"\S{100,}|[\w~+=-]{37,}")
 
 
-def without_token(text: str, bearer: Bearer) -> str:
-    """One line of printable ASCII, without the token even where the server echoes it."""
+HEARD_OCTETS = 500  # of a line, in the log of what was said: Exchange's capabilities are below (FACTS 2.2)
+
+
+def without_token(text: str, bearer: Bearer, limit: int = PRINTABLE_TEXT_OCTETS) -> str:
+    """One line of printable ASCII, at most `limit` long, without the token even where the server echoes it."""
     for spelling in _spellings(bearer):
         text = text.replace(spelling, "...")
-    return printable(_LONG_WORD.sub("...", text))
+    return printable(_LONG_WORD.sub("...", text), limit)
+
+
+def heard(line: bytes, bearer: Bearer) -> Heard:
+    """What a server said, as a log may have it."""
+    return Heard(without_token(line.decode("ascii", "replace"), bearer, HEARD_OCTETS))
 
 
 def holds_token(octets: bytes, bearer: Bearer) -> bool:

@@ -5,6 +5,7 @@ Called by `protocols/__init__.py`; what happens after the login is no matter of 
 
 from __future__ import annotations
 
+from proxy.protocols import parting
 from proxy.protocols.dialogue import MailProtocol
 from proxy.protocols.overheard import overhear_smtp
 from proxy.protocols.smtp_front import SmtpFront
@@ -22,4 +23,5 @@ SMTP = MailProtocol(
     idle_limit_s=IDLE_LIMIT_S,
     least_offers=("8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING"),  # every submission server of the last decade
     overhear=overhear_smtp,
+    parting=parting.smtp,
 )

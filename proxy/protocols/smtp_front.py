@@ -19,8 +19,9 @@ import enum
 import re
 
 from proxy.login import Credentials, LoginRefused, Refusal
-from proxy.protocols import sasl, smtp_extensions
+from proxy.protocols import legible, sasl, smtp_extensions
 from proxy.protocols.dialogue import (
+    STOPPING,
     Action,
     Close,
     FrontSettings,
@@ -138,17 +139,17 @@ class SmtpFront:
         offered = smtp_extensions.read(ready.capabilities)
         if offered and smtp_extensions.offers_less(offered, self._announced):
             changed = "The mail server's features have changed; please connect again"
-            reply = self._say_no(Refusal.TRY_LATER, changed)
-            return [reply, *self._close("upstream_offers_less", f"421 4.3.2 {changed}")]
+            reply = self._say_no(Refusal.TRY_LATER, changed, changed)
+            return [reply, *self._close("upstream_offers_less", _reply(f"421 4.3.2 {changed}"))]
         self.state = State.ACCEPTED
         self._credentials = None
         return [] if self._mail else [_AUTHENTICATED]
 
     def refuse(self, refused: LoginRefused, *, final: bool = False) -> list[Action]:
-        text = printable(refused.told)
+        text, shown = printable(refused.told), legible.told(refused)
         if self.state is not State.AUTHENTICATING:  # as in place of the greeting (CLIENTS decision 3)
-            return self._close(refused.refusal.value, f"421 4.3.2 {text}")
-        reply = self._say_no(refused.refusal, text)
+            return self._close(refused.refusal.value, _reply(f"421 4.3.2 {text}", f"421 4.3.2 {shown}"))
+        reply = self._say_no(refused.refusal, text, shown)
         if reply.data.startswith(b"421"):
             return [reply, *self._close(refused.refusal.value)]
         if final:
@@ -157,19 +158,24 @@ class SmtpFront:
         return [reply, *self._read()]
 
     def expired(self) -> list[Action]:
-        return self._close("login_deadline", f"421 4.4.2 {self._hostname} No login in time, closing the connection")
+        reply = f"421 4.4.2 {self._hostname} No login in time, closing the connection"
+        return self._close("login_deadline", _reply(reply))
+
+    def dismissed(self) -> list[Action]:
+        return self._close("stopping", _reply(f"421 4.3.2 {self._hostname} {STOPPING}"))
 
     def unread(self) -> bytes:
         mail, self._mail = self._mail, b""
         return mail + self._input.drain()
 
-    def _say_no(self, refusal: Refusal, text: str) -> Send:
+    def _say_no(self, refusal: Refusal, text: str, shown: str) -> Send:
         """The reply to AUTH, or to the MAIL that was the login; one that is not deferred is forgotten."""
         mail, self._mail = self._mail, b""
         if (self._settings.defers_failures or self._credentials is None) and refusal in _DEFERRED:
-            return _reply(f"{_DEFERRED[refusal]} {text}") if mail else _AUTHENTICATED
+            code = _DEFERRED[refusal]
+            return _reply(f"{code} {text}", f"{code} {shown}") if mail else _AUTHENTICATED
         self._credentials = None
-        return _reply(f"{_HONEST[refusal]} {text}")
+        return _reply(f"{_HONEST[refusal]} {text}", f"{_HONEST[refusal]} {shown}")
 
     def _resting(self) -> State:
         """Where commands are awaited."""
@@ -182,7 +188,7 @@ class SmtpFront:
                 actions += reply
         except LineTooLong:
             code = "500 5.5.6" if self.state is State.CHALLENGED else "500 5.5.2"
-            actions += self._close("line_too_long", f"{code} Line too long, closing the connection")
+            actions += self._close("line_too_long", _reply(f"{code} Line too long, closing the connection"))
         return actions
 
     def _next(self) -> list[Action] | None:
@@ -190,10 +196,16 @@ class SmtpFront:
         match self.state:
             case State.COMMAND | State.DEFERRED:
                 line = self._input.line(MAX_COMMAND_OCTETS)
-                return None if line is None else self._obey(line)
+                if line is None:
+                    return None
+                heard = [legible.smtp(line, introduces=self.state is State.COMMAND)] if self._settings.watched else []
+                return [*heard, *self._obey(line)]
             case State.CHALLENGED:
                 line = self._input.line(sasl.MAX_RESPONSE_OCTETS)
-                return None if line is None else self._respond(line)
+                if line is None:
+                    return None
+                heard = [legible.response(line)] if self._settings.watched else []
+                return [*heard, *self._respond(line)]
             case State.SWALLOWING:
                 return self._swallow()
             case _:
@@ -231,7 +243,7 @@ class SmtpFront:
             case b"BDAT":
                 return self._bdat(argument.strip())
             case b"QUIT":
-                return self._close("logout", f"221 2.0.0 {self._hostname} closing the connection")
+                return self._close("logout", _reply(f"221 2.0.0 {self._hostname} closing the connection"))
             case _:
                 return self._bad("500 5.5.2 Unknown command")
 
@@ -318,7 +330,7 @@ class SmtpFront:
         """RFC 3030 §2: the octets come whatever we answer, and must not be read as commands."""
         chunk = _CHUNK.fullmatch(argument)
         if chunk is None:
-            return self._close("bad_commands", "501 5.5.4 BDAT takes a size; closing the connection")
+            return self._close("bad_commands", _reply("501 5.5.4 BDAT takes a size; closing the connection"))
         self._unswallowed_octets = int(chunk[1])
         self.state = State.SWALLOWING
         return []
@@ -333,20 +345,21 @@ class SmtpFront:
     def _bad(self, complaint: str) -> list[Action]:
         self._bad_commands += 1
         if self._bad_commands == BAD_COMMANDS_ALLOWED:
-            return self._close("bad_commands", f"421 4.7.0 {self._hostname} Too many bad commands, closing")
+            return self._close("bad_commands", _reply(f"421 4.7.0 {self._hostname} Too many bad commands, closing"))
         return [_reply(complaint)]
 
     def _goodbye(self, reason: str) -> list[Action]:
         """RFC 5321 §3.8: the reply to whatever the program says next."""
-        return self._close(reason, f"421 4.3.2 {self._hostname} closing the connection")
+        return self._close(reason, _reply(f"421 4.3.2 {self._hostname} closing the connection"))
 
-    def _close(self, reason: str, *replies: str) -> list[Action]:
+    def _close(self, reason: str, *replies: Send) -> list[Action]:
         self.state = State.CLOSED
-        return [*map(_reply, replies), Close(reason)]
+        return [*replies, Close(reason)]
 
 
-def _reply(text: str) -> Send:
-    return Send(text.encode("ascii") + b"\r\n")
+def _reply(text: str, shown: str = "") -> Send:
+    """`shown` is what a log may have of it, if that is less."""
+    return legible.send(f"{text}\r\n", f"{shown or text}\r\n")
 
 
 _AUTHENTICATED = _reply("235 2.7.0 Authentication successful")

@@ -21,7 +21,7 @@ from proxy.protocols.dialogue import (
     StartTLS,
     UpstreamSettings,
 )
-from proxy.protocols.server_text import challenge_text, without_token
+from proxy.protocols.server_text import challenge_text, heard, without_token
 
 MAX_REPLY_LINE_OCTETS = sasl.MAX_RESPONSE_OCTETS  # RFC 5321 §4.5.3.1.5 says 512; an XOAUTH2 error challenge is longer
 MAX_REPLY_LINES = 64  # Exchange's longest, the EHLO list, has 10 (FACTS 2.2)
@@ -73,6 +73,8 @@ class SmtpUpstream:
         actions: list[Action] = []
         try:
             while self._reading() and (line := self._input.line(MAX_REPLY_LINE_OCTETS)) is not None:
+                if self._settings.watched:
+                    actions.append(heard(line, self._settings.bearer))
                 actions += self._collect(line)
         except LineTooLong:
             actions += self._fail(Refusal.TRY_LATER, "the server sent an endless line")

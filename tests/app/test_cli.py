@@ -47,6 +47,7 @@ VERBS = (
     "ca",
     "administrator",
     "import",
+    "log",
     "key rotate",
     "backup",
     "restore",

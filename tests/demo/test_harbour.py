@@ -30,7 +30,9 @@ def test_its_configuration_is_a_good_one(tmp_path: Path, monkeypatch: pytest.Mon
         harbour.write_configuration()
         loaded = read(harbour.config_file, {})
         assert loaded.findings == ()
-        assert {each.protocol: each.port for each in loaded.config.listeners} == harbour.ports
+        ports: dict[str, int] = {each.protocol: each.port for each in loaded.config.listeners}
+        assert loaded.config.page is not None
+        assert {**ports, "page": loaded.config.page[1]} == harbour.ports
         assert harbour.folder in loaded.config.state_dir.parents
     assert list(tmp_path.iterdir()) == []
 

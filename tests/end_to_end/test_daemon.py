@@ -29,6 +29,7 @@ def test_sigterm_stops_cleanly(new_ferry: Ferry) -> None:
     idle = imaplib.IMAP4("localhost", new_ferry.ports["imap"], timeout=TIMEOUT_S)
     idle.login(person.upn, new_ferry.passwords[person.upn])
     assert new_ferry.stop() == 0
+    assert idle.readline().startswith(b"* BYE mailferry is stopping")
     assert idle.readline() == b"", "the mail program's connection is closed"
     idle.shutdown()
     assert "Traceback" not in new_ferry.log

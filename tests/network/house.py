@@ -35,10 +35,12 @@ from proxy.config.settings import (
 )
 from proxy.demo.certificates import LocalCertificate
 from proxy.login import Bearer, Credentials, Fault, LoginRefused, Refusal
+from proxy.metrics import Metrics
 from proxy.network.limits import Gate
 from proxy.network.mailboxes import Mailboxes
 from proxy.network.session import Services
 from proxy.network.throttle import Throttle
+from proxy.network.watches import Watches
 from tests.accounts.fakes import APP
 from tests.network.turning import Peer, TurningReactor
 
@@ -322,15 +324,18 @@ def house(reactor: TurningReactor, mailbox: Mailbox | None = None, *, listeners:
         log=Log("debug", "text"),
     )
     passdb, tokens, states, invitations = FakePassDb(), FakeTokens(), FakeStates(), FakeInvitations()
+    metrics = Metrics()
     services = Services(
         config=config,
         passdb=cast("PassDb", passdb),
         throttle=Throttle(reactor.seconds),
-        mailboxes=Mailboxes(config, cast("Tokens", tokens), reactor),
+        mailboxes=Mailboxes(config, cast("Tokens", tokens), reactor, metrics),
         invitations=cast("Invitations", invitations),
         states=cast("AccountStates", states),
         gate=Gate(reactor),
         reactor=reactor,
+        metrics=metrics,
+        watches=Watches(reactor.seconds),
     )
     return House(passdb, tokens, states, invitations, services)
 

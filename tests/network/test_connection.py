@@ -88,6 +88,9 @@ class Playbook:
     def expired(self) -> list[Action]:
         raise NotImplementedError
 
+    def dismissed(self) -> list[Action]:
+        raise NotImplementedError
+
     def unread(self) -> bytes:
         return b"pipelined"
 

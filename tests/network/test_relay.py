@@ -14,8 +14,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from proxy.demo.certificates import LocalCertificate
-from proxy.network.relay import BUFFER_OCTETS, HALF_CLOSED_LIMIT_S, NOTICED_OCTETS, Relay, Relayed
+from proxy.network.relay import (
+    BUFFER_OCTETS,
+    FINISH_LIMIT_S,
+    HALF_CLOSED_LIMIT_S,
+    NOTICED_OCTETS,
+    QUIET_S,
+    Relay,
+    Relayed,
+)
 from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, READ_OCTETS
+from proxy.protocols import parting
 from proxy.protocols.overheard import last_words, overhear_imap
 from tests.network.legs import FRONT_TLS, PLAIN, TLS_MODES, UPSTREAM_TLS, Leg, Mode, leg
 from tests.network.turning import Peer, TurningReactor, turning_reactor, watch
@@ -87,6 +96,7 @@ def join(
         clock=reactor,
         overhear=overhear or heard.append,
         last_words=last_words,
+        parting=parting.imap,
     )
     done = relay.run(to_upstream=to_upstream, to_client=to_client)
     return Relaying(client, upstream, relay, done, watch(done), heard)
@@ -660,6 +670,111 @@ def test_words_behind_the_login_count_for_the_goodbye(reactor: TurningReactor, c
     way.server.close_write()
     reactor.turn_until(lambda: way.program.at_eof)
     assert way.program.got == b"* 1 EXISTS\r\n" + GOODBYE
+
+
+# --- the daemon stops
+
+
+BYE = parting.imap(b"", b"") or b""
+
+
+def begun(reactor: TurningReactor, certificate: LocalCertificate, up: bytes, down: bytes) -> Relaying:
+    """A session in which each side has said this."""
+    way = relaying(reactor, certificate, (PLAIN, PLAIN), buffer_octets=None)
+    say(reactor, way.program, up)
+    say(reactor, way.server, down)
+    way.program.take()
+    return way
+
+
+@every_pair
+def test_who_idles_is_told_and_both_ends_close(
+    reactor: TurningReactor, certificate: LocalCertificate, modes: tuple[Mode, Mode]
+) -> None:
+    way = idling(reactor, certificate, modes)
+    way.relay.part()
+    reactor.turn_until(lambda: way.program.at_eof and way.server.at_eof)
+    assert way.program.got == BYE
+    way.program.close()
+    way.server.close()
+    reactor.turn_until(lambda: way.outcome)
+    assert way.relayed.reason == "stopping"
+    assert reactor.seconds() == 0
+
+
+def test_a_command_under_way_is_answered_first(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = begun(reactor, certificate, b"a APPEND x {4}\r\n", b"+ go on\r\n")
+    way.relay.part()
+    say(reactor, way.program, b"mail\r\n")
+    reactor.pass_time(3 * QUIET_S)
+    assert way.server.got.endswith(b"mail\r\n")
+    assert not way.program.at_eof, "upstream owes an answer"
+    say(reactor, way.server, b"a OK done\r\n")
+    reactor.pass_time(2 * QUIET_S)
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"a OK done\r\n", "which is the end of what we do not know"
+
+
+def test_who_asked_something_is_told_behind_the_answer(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = begun(reactor, certificate, b"a NOOP\r\n", b"* 3 EXISTS\r\n")
+    way.relay.part()
+    say(reactor, way.server, b"a OK done\r\n")
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == b"a OK done\r\n" + BYE
+
+
+def test_nothing_is_added_to_a_mail_that_is_being_read(reactor: TurningReactor, certificate: LocalCertificate) -> None:
+    way = begun(reactor, certificate, b"a FETCH 1 BODY[]\r\n", octets(NOTICED_OCTETS + 1))
+    way.relay.part()
+    for _ in range(3):
+        say(reactor, way.server, b"a OK is written in this mail\r\n")
+        reactor.pass_time(QUIET_S / 2)
+    assert not way.program.at_eof
+    reactor.pass_time(2 * QUIET_S)
+    reactor.turn_until(lambda: way.program.at_eof)
+    assert way.program.got == 3 * b"a OK is written in this mail\r\n"
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["busy", "owed"])
+def test_no_session_holds_up_a_stop(reactor: TurningReactor, certificate: LocalCertificate, goes_on: bool) -> None:
+    way = begun(reactor, certificate, b"a APPEND x {99999}\r\n", b"+ go on\r\n")
+    way.relay.part()
+    say(reactor, way.program, b"mail")
+    for _ in range(int(FINISH_LIMIT_S / QUIET_S) - 1):
+        reactor.pass_time(QUIET_S)
+        if goes_on:
+            say(reactor, way.program, b"mail")
+    assert not way.program.at_eof
+    reactor.pass_time(2 * QUIET_S)
+    reactor.turn_until(lambda: way.program.at_eof)
+    reactor.pass_time(LINGER_S)
+    assert way.relayed.reason == "stopping, unfinished"
+    assert not reactor.getDelayedCalls()
+
+
+def test_a_program_that_closed_its_side_gets_the_rest_and_no_words(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = idling(reactor, certificate, (PLAIN, PLAIN))
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    way.relay.part()
+    way.relay.part()  # twice does no harm
+    say(reactor, way.server, b"* 1 EXISTS\r\n")
+    reactor.pass_time(3 * QUIET_S)
+    assert way.program.got == b"* 1 EXISTS\r\n"
+    assert way.program.at_eof
+
+
+def test_who_half_closes_while_we_stop_is_not_waited_for_longer(
+    reactor: TurningReactor, certificate: LocalCertificate
+) -> None:
+    way = begun(reactor, certificate, b"a FETCH 1 BODY[]\r\n", octets(NOTICED_OCTETS + 1))
+    way.relay.part()
+    way.program.close_write()
+    reactor.turn_until(lambda: way.server.at_eof)
+    reactor.pass_time(3 * QUIET_S)
+    assert way.program.at_eof
 
 
 # --- limits

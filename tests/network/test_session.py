@@ -20,6 +20,7 @@ from proxy.login import Fault, LoginRefused, Refusal
 from proxy.network.limits import QUEUE_LIMIT_S
 from proxy.network.mailboxes import OPENING_LIMIT_S, REFUSED_PAUSES_S, UNHEARD_PAUSES_S
 from proxy.network.outages import KNOWN_AFTER_S, PROBE_EVERY_S
+from proxy.network.relay import QUIET_S
 from proxy.network.session import (
     AUTO_TLS_WAIT_S,
     LOGIN_LIMIT_S,
@@ -33,6 +34,7 @@ from proxy.network.session import (
 from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, Stream
 from proxy.network.throttle import MAX_WRONG_PER_ADDRESS, WRONG_WINDOW_S
 from proxy.protocols import PROTOCOLS
+from proxy.protocols.dialogue import STOPPING
 from tests.network.house import ALICE, LOGIN, PASSWORD, PEER, TOKEN, House, Mailbox, house, listener, with_connections
 from tests.network.turning import Peer, TurningReactor, socket_pair, watch
 
@@ -750,8 +752,7 @@ def test_stopping_before_the_greeting(reactor: TurningReactor, certificate: Loca
     going.session.stop()
     reactor.pass_time(MAX_AUTO_TLS_WAIT_S)
     assert going.over
-    assert going.program.at_eof
-    assert not going.program.got
+    assert hear(reactor, going).startswith(b"* BYE"), "it was not refused, so it is told"
 
 
 def test_stopping_a_program_that_has_not_logged_in(
@@ -799,7 +800,7 @@ def test_stopping_in_the_middle_of_a_login(
     assert all(visit.peer.at_eof for visit in mailbox.visits[stage == "queue" :])
 
 
-def test_stopping_a_relayed_session_delivers_what_is_kept(
+def test_stopping_a_relayed_session_lets_a_transfer_end(
     reactor: TurningReactor, certificate: LocalCertificate, mailbox: Mailbox, home: House
 ) -> None:
     going = greeted(reactor, home, door(certificate))
@@ -809,13 +810,119 @@ def test_stopping_a_relayed_session_delivers_what_is_kept(
     mailbox.visit.peer.say(bytes(8 << 20))
     reactor.settle()
     going.session.stop()
-    reactor.settle()
+    reactor.pass_time(QUIET_S)
     going.program.stalled = False
+    reactor.turn_until(lambda: len(going.program.got) == 8 << 20)
+    assert not going.program.at_eof
+    reactor.pass_time(2 * QUIET_S)
     reactor.turn_until(lambda: going.program.at_eof)
-    assert len(going.program.got) > 1 << 18
+    assert len(going.program.got) == 8 << 20, "nothing is added where a mail may not be over"
     reactor.pass_time(LINGER_S)
     assert going.over
     going.session.stop()  # once more does no harm
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3", "smtp"])
+def test_stopping_a_relayed_session_at_rest_tells_the_program(
+    reactor: TurningReactor, certificate: LocalCertificate, protocol: ProtocolName
+) -> None:
+    mailbox = Mailbox(reactor, certificate, protocol)
+    home = house(reactor, mailbox)
+    going = greeted(reactor, home, door(certificate, protocol))
+    going.program.say({"imap": IMAP_LOGIN, "pop3": POP3_LOGIN, "smtp": SMTP_LOGIN}[protocol])
+    reactor.turn_until(lambda: home.states.told)
+    reactor.settle()
+    going.program.take()
+    going.session.stop()
+    reactor.turn_until(lambda: going.program.at_eof)
+    said = {"imap": f"* BYE {STOPPING}.\r\n", "pop3": "", "smtp": f"421 4.3.2 {STOPPING}.\r\n"}[protocol]
+    assert going.program.got == said.encode()
+
+
+# --- watches
+
+
+def dialogue_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged of the dialogues, each as `leg < heard` or `leg > told`."""
+    lines = []
+    for each in logged(caplog, "dialogue"):
+        arrow, text = ("<", each["heard"]) if "heard" in each else (">", each["told"])
+        lines.append(f"{each['leg']} {arrow} {text}")
+    return lines
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """The log as it is by default."""
+    ours = logging.getLogger("mailferry")
+    before = ours.level
+    ours.setLevel(logging.INFO)
+    yield
+    ours.setLevel(before)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("whom", ["ALICE", str(PEER)])
+def test_a_watch_tells_both_dialogues_from_the_greeting_on(
+    reactor: TurningReactor,
+    certificate: LocalCertificate,
+    mailbox: Mailbox,
+    home: House,
+    caplog: pytest.LogCaptureFixture,
+    whom: str,
+) -> None:
+    home.services.watches.begin([whom], 60)
+    going = begin(reactor, home, door(certificate))
+    hear(reactor, going)
+    assert bool(dialogue_lines(caplog)) == (whom == str(PEER)), "nobody knows yet whose it is"
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    going.program.say(b"b SELECT a-folder\r\n")
+    hear(reactor, going)
+    lines = dialogue_lines(caplog)
+    assert lines[0].startswith("mail program > * OK (CAPABILITY") or lines[0].startswith("mail program > * OK [CAP")
+    assert lines[1:4] == [
+        "mail program < a LOGIN alice <secret>",
+        "upstream < * OK ready",
+        "upstream > F2 AUTHENTICATE XOAUTH2 <secret>",
+    ]
+    assert lines[-1].startswith("mail program > a OK [CAPABILITY")
+    assert "a-folder" not in "".join(lines)
+    assert logged(caplog, "token in hand"), "the other lines of debug level are there, too"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_watch_tells_of_no_one_else_and_ends_by_itself(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.services.watches.begin(["somebody.else"], 60)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    assert dialogue_lines(caplog) == []
+    home.services.watches.begin(["alice"], 60)
+    reactor.pass_time(61)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    assert dialogue_lines(caplog) == []
+    assert not logged(caplog, "token in hand")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_watch_shows_a_wrong_password_being_tried(
+    reactor: TurningReactor, certificate: LocalCertificate, home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.services.watches.begin(["alice"], 60)
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(b"a LOGIN alice wrong-9\r\n")
+    reactor.pass_time(WRONG_PASSWORD_DELAY_S)
+    hear(reactor, going)
+    first, second, third = dialogue_lines(caplog)
+    assert (first[:16], second) == ("mail program > *", "mail program < a LOGIN alice <secret>")
+    assert third.startswith("mail program > a NO [AUTHENTICATIONFAILED]")
+    kept, _, _ = logged(caplog, "dialogue")
+    assert kept["ago_s"] is not None
 
 
 # --- the program leaves

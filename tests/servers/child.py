@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 READY_DEADLINE_S = 20.0  # a start takes well under 5 s; two busy cores in CI may need more
-STOP_DEADLINE_S = 10.0
+STOP_DEADLINE_S = 20.0  # the ferry drains for up to ten
 POLL_S = 0.02
 LOG_TAIL_LINES = 60
 PORTS = range(20_000, 32_000)  # below Linux's ephemeral range: no outgoing connection takes one meanwhile

@@ -20,6 +20,7 @@ from proxy.login import Fault
 
 CHECK = "ports"
 PROC = Path("/proc")
+SOCKET_HOLDER = "systemd"  # a system's or a user's: it listens for mailferry.socket
 _LISTEN = "0A"  # the kernel's state TCP_LISTEN
 _FIRST_FREE_PORT = "sys/net/ipv4/ip_unprivileged_port_start"
 
@@ -72,7 +73,7 @@ def check_ports(scene: Scene, proc: Path = PROC) -> Iterator[Finding]:
                 title,
                 "Only root, or who is allowed to, may listen below port 1024.",
                 Fault.MAILFERRY,
-                "Give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE, or write a higher port.",
+                "Have systemd hold the port (systemd/install --sockets), or write a higher one.",
             )
         else:
             good.append(port)
@@ -97,7 +98,7 @@ def listening(proc: Path = PROC) -> Iterator[Socket]:
 
 
 def owners_of(inodes: set[int], proc: Path = PROC) -> dict[int, Program]:
-    """Which program holds each of these sockets, as far as we may see."""
+    """Which program holds each of these sockets, as far as we may see; systemd, which lends them, only if alone."""
     found: dict[int, Program] = {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     for folder in proc.iterdir() if wanted else ():
@@ -107,7 +108,7 @@ def owners_of(inodes: set[int], proc: Path = PROC) -> dict[int, Program]:
             for descriptor in (folder / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     inode = wanted.get(os.readlink(descriptor))
-                    if inode is not None and inode not in found:
+                    if inode is not None and (inode not in found or found[inode].name == SOCKET_HOLDER):
                         found[inode] = Program(int(folder.name), (folder / "comm").read_text().strip())
     return found
 
@@ -116,6 +117,14 @@ def _taken(title: str, address: str, port: int, strangers: list[Program], daemon
     if daemon_unknown:
         return ok(CHECK, title, "Somebody listens there; whether it is the daemon cannot be seen.")
     who = " and ".join(map(str, strangers)) or "a program of another user"
+    if any(each.name == SOCKET_HOLDER for each in strangers):
+        return fail(
+            CHECK,
+            title,
+            f"systemd holds {address}:{port} for a service, and mailferry is not running or has no listener for it.",
+            Fault.MAILFERRY,
+            "`systemctl list-sockets` names the unit. If it is mailferry.socket: systemctl start mailferry.",
+        )
     ends = f"Stop it ({' '.join(f'kill {each.pid}' for each in strangers)})" if strangers else "Stop it"
     return fail(
         CHECK,

@@ -97,7 +97,7 @@ def _judge_cache(bench: Bench, file: Path, ini: Ini) -> None:
 
 def _judge_strays(bench: Bench, file: Path, ini: Ini) -> None:
     for stray in ini.strays:
-        bench.not_taken(Spot(file, stray.line, stray.line, "line"), stray.problem)
+        bench.not_taken(Spot(file, stray.line, stray.last_line, "line"), stray.problem)
 
 
 class _Reading:

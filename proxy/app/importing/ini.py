@@ -36,12 +36,13 @@ class Section:
     settings: dict[str, Setting] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stray:
-    """A line that configparser would not take."""
+    """A line that configparser would not take, and those that go on from it."""
 
     line: int
     problem: str
+    last_line: int
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class _Reading:
         self._ini = Ini()
         self._section: Section | None = None
         self._setting: Setting | None = None
+        self._strayed: Stray | None = None
+        """What the setting is, if it does not count."""
         self._indent = 0
 
     def read(self, lines: Iterable[str]) -> Ini:
@@ -79,6 +82,8 @@ class _Reading:
             if self._setting is not None and indent > self._indent:
                 self._setting.parts.append(stripped)
                 self._setting.last_line = number
+                if self._strayed is not None:
+                    self._strayed.last_line = number
                 continue
             self._indent = indent
             self._open(number, stripped)
@@ -86,7 +91,7 @@ class _Reading:
 
     def _open(self, number: int, line: str) -> None:
         """A new section or setting."""
-        self._setting = None
+        self._setting = self._strayed = None
         if header := _HEADER.match(line):
             name = header["name"]
             self._section = Section(name, number)
@@ -112,4 +117,5 @@ class _Reading:
                 self._section.settings[setting.key] = setting
 
     def _stray(self, number: int, problem: str) -> None:
-        self._ini.strays.append(Stray(number, problem))
+        self._strayed = Stray(number, problem, number)
+        self._ini.strays.append(self._strayed)

@@ -25,7 +25,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("proxy.app.programs"),
         # a muttrc is no HTML: there each value goes through the filter of its format
-        autoescape=lambda name: name is not None and name.endswith(".xml.j2"),  # noqa: S701
+        autoescape=lambda name: name is not None and name.endswith(".xml.j2"),  # noqa: S701 - XML alone
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -82,7 +82,7 @@ def test_low_ports_are_for_root(home: Home, tmp_path: Path) -> None:
     with mock.patch("os.geteuid", return_value=1000):
         finding = only(check_ports(scene_of(home), tmp_path))
     assert finding.verdict is Verdict.WARN
-    assert "CAP_NET_BIND_SERVICE" in finding.remedy
+    assert "--sockets" in finding.remedy
 
 
 def test_proc_that_cannot_be_read(home: Home, tmp_path: Path) -> None:
@@ -115,3 +115,13 @@ def test_kernels_spelling(tmp_path: Path) -> None:
 )
 def test_which_addresses_collide(wanted: str, taken: str, collide: bool) -> None:
     assert _overlap(wanted, taken) is collide
+
+
+@pytest.mark.parametrize(("others", "holder"), [({7: "python"}, Program(7, "python")), ({}, Program(1, "systemd"))])
+def test_a_socket_that_systemd_lends_is_the_borrower_s(tmp_path: Path, others: dict[int, str], holder: Program) -> None:
+    for pid, name in ({1: "systemd"} | others).items():
+        folder = tmp_path / str(pid) / "fd"
+        folder.mkdir(parents=True)
+        (folder / "3").symlink_to("socket:[42]")
+        (folder.parent / "comm").write_text(f"{name}\n")
+    assert owners_of({42}, tmp_path) == {42: holder}

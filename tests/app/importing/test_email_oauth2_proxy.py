@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.app.importing.email_oauth2_proxy import read, recognises
@@ -349,6 +349,7 @@ LINES = st.one_of(
 )
 
 
+@example(["[IMAP-1993]\n[IMAP-1993]\n0=\n  more"])
 @given(st.lists(st.lists(LINES, max_size=25).map("\n".join), min_size=1, max_size=3))
 def test_any_files_are_read_and_every_line_is_judged(contents: list[str]) -> None:
     texts = [Text(Path(f"/{number}"), content) for number, content in enumerate(contents)]
