@@ -127,7 +127,7 @@ def test_peer_row_18_what_fail2ban_and_monitoring_look_for(ferry: QuayFerry) -> 
     assert ferry.says("imap", idle).startswith("a NO [UNAVAILABLE]"), "a refusal that is nobody's attack"
 
     rules = configparser.ConfigParser(interpolation=None)
-    rules.read(ROOT / "systemd" / "fail2ban-mailferry.conf")
+    rules.read(ROOT / "systemd" / "fail2ban" / "filter.conf")
     pattern = re.compile(rules["Definition"]["failregex"].replace("<HOST>", r"(?P<host>[0-9a-f.:]+)"))
     found = [match["host"] for line in ferry.log.splitlines() if (match := pattern.search(line))]
     assert found == [STRANGER] * 3
