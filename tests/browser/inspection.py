@@ -119,6 +119,7 @@ def unreachable(browser: Browser) -> list[str]:
 
 def inspect(browser: Browser, name: str, own: str) -> list[str]:
     """All of it, with pictures in light, dark and at a phone's width; `own` is the only address it may ask."""
+    browser.hold()  # a refresh would take the keyboard's place away
     wrong = [f"console: {each}" for each in browser.complaints()]
     wrong += [f"asked {host}" for host in sorted(browser.hosts() - {own})]
     take_pictures(browser, name)

@@ -21,11 +21,15 @@ GOOD = """<!doctype html><html lang="en"><head><title>Good</title>
 <body><main><h1>Good</h1><a href="/">a link</a> <label>Name <input name="a"></label>
 <label><input type="radio" name="r">one</label> <label><input type="radio" name="r">two</label></main></body></html>"""
 
+REFRESH_S = 1
+
 
 class Pages(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = (GOOD if self.path == "/good" else BAD).encode()
-        self.send_response(200 if self.path in ("/good", "/bad") else 404)
+        body = (BAD if self.path == "/bad" else GOOD).encode()
+        self.send_response(200 if self.path in ("/good", "/bad", "/fresh") else 404)
+        if self.path == "/fresh":
+            self.send_header("Refresh", str(REFRESH_S))
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -68,6 +72,15 @@ def test_a_good_page(browser: Browser, site: str) -> None:
     assert violations(browser, "dark") == []
     assert too_broad(browser) == []
     assert unreachable(browser) == []
+
+
+def test_a_page_that_is_held(browser: Browser, site: str) -> None:
+    """It would come anew each second, which makes any inspection of it a matter of luck."""
+    browser.open(f"{site}/fresh")
+    browser.hold()
+    browser.run("document.title = 'the same'")
+    threading.Event().wait(2 * REFRESH_S)
+    assert browser.title == "the same"
 
 
 def test_without_scripts(site: str) -> None:

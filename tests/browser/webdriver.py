@@ -200,6 +200,10 @@ class Browser:
 
     # The browser's own tools
 
+    def hold(self) -> None:
+        """The page stays as it is: a refresh that is due does not come (HTML, window.stop())."""
+        self.run("window.stop()")
+
     def tool(self, command: str, **parameters: Any) -> Any:
         """A command of the Chrome DevTools Protocol."""
         return self.ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(findings))
     injected, wrong = sum(one.injected for one in findings), sum(len(one.wrong) for one in findings)
     minutes = (time.monotonic() - started_s) / 60
-    print(f"\n{injected:,} faults in {minutes:.0f} minutes; lost: {wrong or 'nothing'}.")
+    print(f"\n{injected:,} injections in {minutes:.0f} minutes; lost: {wrong or 'nothing'}.")
     return 1 if wrong else 0
 
 

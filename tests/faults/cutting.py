@@ -96,7 +96,7 @@ def names(host: Host, times: int) -> Finding:
         script = f'{mount} && exec "$@"'
         fleet.before = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
 
-    with host.identity.short_lived_tokens(), scene(host, prepare=prepare) as one:
+    with host.identity.short_lived_tokens(), scene(host, people=1, prepare=prepare) as one:
         held = [one.programs.imap(person) for person in one.people]
         for _ in range(times):
             files["hosts"].write_text("# no names\n")

@@ -194,6 +194,12 @@ class Fleet(Ferry):
         self.daemon = Child("mailferry", command, self.log_file, environment=environment, folder=ROOT)
         self.daemon.wait_ready(lambda: all(map(_greets, self.ports.values())))
 
+    def stop(self) -> int:
+        """SIGTERM, and the exit code; `judge` shows the log if need be."""
+        assert self.daemon is not None
+        daemon, self.daemon = self.daemon, None
+        return daemon.stop()
+
     def kill_if_left(self) -> None:
         if self.daemon is not None:
             self.kill()

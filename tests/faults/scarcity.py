@@ -35,7 +35,7 @@ def full_disk(host: Host, times: int) -> Finding:
 
     host.identity.be_strict(True)
     try:
-        with host.identity.short_lived_tokens(), scene(host, prepare=prepare) as one:
+        with host.identity.short_lived_tokens(), scene(host, people=1, prepare=prepare) as one:
             for _ in range(times):
                 with _filled(one.fleet.state_dir):
                     for _ in range(2):
@@ -72,7 +72,7 @@ def no_descriptors(host: Host, times: int) -> Finding:
     def prepare(fleet: Fleet) -> None:
         fleet.before = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
 
-    with scene(host, prepare=prepare) as one:
+    with scene(host, people=1, prepare=prepare) as one:
         for _ in range(times):
             (person, *_) = one.people
             mail = one.lying(person, 50_000)
