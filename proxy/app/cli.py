@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = _Verbs(top)
 
     verbs.add("serve", serving.serve, "run the daemon, in the foreground", "mailferry serve")
+    verbs.add("reload", serving.reload, "have the daemon read the configuration again", "mailferry reload")
     demo = verbs.add("demo", serving.demo, "try everything on a practice harbour", "mailferry demo --once")
     demo.add_argument("--once", action="store_true", help="make the round trip itself, then exit with 0 or 1")
     check = verbs.add("check", configuring.check, "read the configuration and say what is wrong", "mailferry check")

@@ -24,7 +24,7 @@ from proxy.accounts.store import StoreError
 from proxy.app.desk import EXIT_FAILED, EXIT_USAGE, Answer, DeskError, refused_login
 from proxy.log import Log
 from proxy.login import LoginRefused
-from proxy.network.listener import CannotListen
+from proxy.network.doors import CannotListen
 
 MAX_REQUEST_OCTETS = 65_536  # the longest is the address of a finished sign-in, some 4 KiB
 ANSWER_LIMIT_S = 16 * 60  # a device code lives fifteen minutes (FACTS 3.3)

@@ -6,14 +6,14 @@ SIGTERM and SIGINT drain and stop; SIGHUP reads the configuration again. systemd
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import resource
 import signal
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -36,18 +36,19 @@ from proxy.app.registry import Registry
 from proxy.config import Account, Config, ConfigurationError, Listener, read
 from proxy.config.settings import Certificate, ListenerTls
 from proxy.log import Log
+from proxy.network.doors import CannotListen
 from proxy.network.handed import Handed, take
 from proxy.network.limits import Gate
-from proxy.network.listener import CannotListen, Ferry
+from proxy.network.listener import Ferry, Listeners
 from proxy.network.mailboxes import Mailboxes
 from proxy.network.session import Services, kind_of
 from proxy.network.throttle import Throttle
-from proxy.network.tls import load_certificate, local_certificate, server_context
+from proxy.network.tls import local_certificate, server_context
 from proxy.network.watches import Watches
 from proxy.protocols import PROTOCOLS
 
-_WITHOUT_RESTART = ("apps", "accounts", "upstreams", "notify")
-"""What a reload applies; a change of the rest waits for a restart, and is said."""
+_FOR_A_RESTART = ("state_dir", "key")
+"""What a reload leaves as it was, and says so: the state folder is held, and the store is open with this key."""
 
 log = Log("daemon")
 
@@ -76,7 +77,7 @@ class Daemon:
         reactor: Any,
         *,
         greet: Callable[[str], None] | None = None,
-        handed: Handed | None = None,
+        handed: Handed = (),
     ) -> None:
         """`greet` is given a link to the page once the daemon is ready; `handed` is what systemd listens on for us."""
         self.exit_code = 0
@@ -128,23 +129,28 @@ class Daemon:
             metrics=self._office.metrics,
             watches=Watches(self._reactor.seconds),
         )
-        self._listeners = listener_contexts(config)
+        listeners = listener_contexts(config)
         note_shown(config, time.time())
-        self._ferry = Ferry(services, self._listeners, self._handed)
+        self._ferry = Ferry(services, self._handed)
         self._pulse = Pulse(self._ferry, self._status, self._reactor)
         self._hooks = Hooks(config, self._office.states, self._reactor, metrics=self._office.metrics)
-        desk = Desk(self._office, self._reload, partial(count_sessions, gate))
-        desk.recollection = self._recollection
-        desk.shut = self._ferry.shut
-        desk.watches = services.watches
+        self._desk = Desk(self._office, self._reload, partial(count_sessions, gate))
+        self._desk.recollection = self._recollection
+        self._desk.shut = self._ferry.shut
+        self._desk.watches = services.watches
         self._office.metrics.connections = lambda: self._ferry.connections
-        self._control = ControlSocket(config.state_dir, desk.ask, self._reactor)
+        self._control = ControlSocket(config.state_dir, self._desk.ask, self._reactor)
         self._control.start()
-        self._ferry.start()  # where it cannot, nothing stays bound
+        self._ferry.listen(listeners)
+        self._open_page(config)
+
+    def _open_page(self, config: Config) -> None:
+        self._page, self._desk.page_link = None, None
         if config.page is not None and config.file is not None:
-            self._page = make_page(config.page, desk, Registry(config.file, self._environ), self._office, self._reactor)
+            registry = Registry(config.file, self._environ)
+            self._page = make_page(config.page, self._desk, registry, self._office, self._reactor)
             self._page.start()
-            desk.page_link = self._page.link
+            self._desk.page_link = self._page.link
 
     def _failed(self, failure: Any) -> None:
         """The start failed: say why in a line, and end."""
@@ -188,39 +194,49 @@ class Daemon:
         )
 
     async def _reload(self) -> list[str]:
-        """Apply what the files say now, certificates too, to all new logins; the sessions that run go on.
+        """Apply what the files say now, certificates too, to all that comes from now on; sessions that run go on.
 
         Raises:
-            DeskError: the files do not hold, or a certificate is not good; nothing is changed.
+            DeskError: the files do not hold, a certificate is not good, or a port cannot be had; nothing is changed.
         """
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             loaded = read(self._config.file, self._environ)
-            warnings = [str(finding) for finding in loaded.findings] + self._needs_restart(loaded.config)
-            renew_certificates(self._config, self._listeners)
-            note_shown(self._config, time.time())
-            self._office.use(loaded.config)
-            self._ferry.use(loaded.config, self._office.passdb)
-            self._hooks.use(loaded.config)
-            await self._office.look()
+            new, warnings = self._as_far_as_it_goes(loaded.config)
+            self._ferry.listen(listener_contexts(new))
         except ConfigurationError as error:
             raise DeskError("\n".join(str(finding) for finding in error.findings), EXIT_USAGE) from None
-        except UnusableCertificate as error:
+        except (UnusableCertificate, CannotListen) as error:
             raise DeskError(str(error)) from None
+        else:
+            await self._use(new)
         finally:
             notify("READY=1")
-        log.info("configuration reloaded", accounts=len(loaded.config.accounts))
+        log.info("configuration reloaded", accounts=len(new.accounts))
+        warnings = [str(finding) for finding in loaded.findings] + warnings
         for warning in warnings:
             log.warning("configuration", finding=warning)
         return warnings
 
-    def _needs_restart(self, new: Config) -> list[str]:
-        changed = [
-            field.name
-            for field in dataclasses.fields(Config)
-            if field.name not in _WITHOUT_RESTART and getattr(new, field.name) != getattr(self._config, field.name)
-        ]
-        return [f"{name} changed: restart mailferry to use it" for name in changed]
+    def _as_far_as_it_goes(self, new: Config) -> tuple[Config, list[str]]:
+        """What of a new configuration works without a restart, and a sentence for each thing that does not."""
+        olds = {name: getattr(self._config, name) for name in _FOR_A_RESTART}
+        waiting = [name for name, old in olds.items() if getattr(new, name) != old]
+        return replace(new, **olds), [f"{name} changed: restart mailferry to use it" for name in waiting]
+
+    async def _use(self, new: Config) -> None:
+        """None of this fails."""
+        moved, self._config = new.page != self._config.page, new
+        logging.start(new.log.level, new.log.format)
+        note_shown(new, time.time())
+        self._office.use(new)
+        self._ferry.use(new, self._office.passdb)
+        self._hooks.use(new)
+        if moved:
+            if self._page is not None:
+                await self._page.stop()
+            self._open_page(new)
+        await self._office.look()
 
 
 class UnusableCertificate(Exception):
@@ -232,7 +248,7 @@ def count_sessions(gate: Gate, account: Account) -> int:
     return sum(gate.taken(kind_of(protocol, account)) for protocol in PROTOCOLS.values())
 
 
-def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | None]]:
+def listener_contexts(config: Config) -> Listeners:
     """Each listener with what it shows for TLS; one context for all that show the same.
 
     Raises:
@@ -250,18 +266,6 @@ def listener_contexts(config: Config) -> list[tuple[Listener, ssl.SSLContext | N
         return made[kind]
 
     return [(listener, context(listener)) for listener in config.listeners]
-
-
-def renew_certificates(config: Config, listeners: Iterable[tuple[Listener, ssl.SSLContext | None]]) -> None:
-    """Show what now lies in the same files, from the next handshake on.
-
-    Raises:
-        UnusableCertificate: one is not good; all are shown as before.
-    """
-    listener_contexts(config)  # a context that has taken half of a bad pair would show nothing
-    for context, listener in {context: listener for listener, context in listeners if context is not None}.items():
-        with _told(config, listener):
-            load_certificate(context, _certificate(config, listener))
 
 
 def _certificate(config: Config, listener: Listener) -> Certificate:

@@ -184,7 +184,7 @@ class Desk:
         """A link that opens the page once. It is for the terminal, never for the log."""
         if self.page_link is None:
             raise DeskError(
-                "The page is off. Write `page: 127.0.0.1:8143` into the configuration, and restart mailferry."
+                "The page is off. Write `page: 127.0.0.1:8143` into the configuration, then: mailferry reload"
             )
         return {"address": self.page_link()}
 

@@ -28,7 +28,8 @@ OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a socket on all addresses is reached
 
-Accepted = Callable[[socket.socket, ipaddress.IPv4Address | ipaddress.IPv6Address], None]
+Peer = ipaddress.IPv4Address | ipaddress.IPv6Address
+Accepted = Callable[[socket.socket, Peer], None]
 
 
 def bind(address: str, number: int) -> socket.socket:
@@ -48,7 +49,8 @@ class Port:
         self._knock: socket.socket | None = None
         self._knock_name: tuple[object, ...] = ()
         self._heard = False
-        self._accepted = accepted
+        self.accepted = accepted
+        """May change at any time."""
         self._reactor = reactor
         self._log = Log("listener")
         self.address: str = self._socket.getsockname()[0]
@@ -73,7 +75,7 @@ class Port:
                 self._heard = True
                 accepted.close()
             else:
-                self._accepted(accepted, _peer(address[0]))
+                self.accepted(accepted, _peer(address[0]))
 
     @property
     def accepts(self) -> bool:
@@ -142,7 +144,7 @@ def _waits_in_vain(knock: socket.socket) -> bool:
     return True
 
 
-def _peer(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _peer(host: str) -> Peer:
     """Without the zone of a link-local address, and plain IPv4 where it is only mapped."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address

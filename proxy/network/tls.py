@@ -94,7 +94,7 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
     down for that (FACTS 7.3).
 
     Raises:
-        OSError, ssl.SSLError: a file is missing, unreadable or no certificate.
+        OSError, ssl.SSLError: a file is missing, unreadable or no certificate; or its key is encrypted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -106,17 +106,8 @@ def server_context(certificate: Certificate, *, legacy: bool) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1
     else:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_certificate(context, certificate)
+    context.load_cert_chain(certificate.file, certificate.key, password="")  # nobody is asked for one
     return context
-
-
-def load_certificate(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """Show this certificate from the next handshake on.
-
-    Raises:
-        OSError, ssl.SSLError: a file is missing, unreadable or no certificate; or its key is encrypted: nobody is asked
-    """
-    context.load_cert_chain(certificate.file, certificate.key, password="")
 
 
 def local_certificate(folder: Path, hostname: str) -> Certificate:

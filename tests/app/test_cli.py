@@ -27,6 +27,7 @@ from tests.app.home import Home
 ROOT = Path(__file__).parents[2]
 VERBS = (
     "serve",
+    "reload",
     "demo",
     "check",
     "app add",

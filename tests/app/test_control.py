@@ -20,7 +20,7 @@ from proxy.accounts.store import StoreUnavailable
 from proxy.app.control import MAX_REQUEST_OCTETS, SOCKET_NAME, ControlSocket, NoDaemon, ask_daemon
 from proxy.app.desk import Answer, DeskError
 from proxy.login import Fault, LoginRefused, Refusal
-from proxy.network.listener import CannotListen
+from proxy.network.doors import CannotListen
 from tests.app.home import PATIENCE_S, Turning
 
 UNREADABLE = {"error": "The daemon could not read the request.", "exit_code": 2}

@@ -31,7 +31,6 @@ from proxy.app.daemon import (
     count_sessions,
     listener_contexts,
     raise_descriptor_limit,
-    renew_certificates,
 )
 from proxy.app.desk import DeskError
 from proxy.demo.certificates import LocalCertificate, local_certificate
@@ -222,15 +221,84 @@ def test_a_broken_file_changes_nothing(serving: Serving) -> None:
 
 
 def test_what_needs_a_restart_is_said_until_it_comes(serving: Serving) -> None:
-    serving.home.write_main("hostname: mail.contoso.com\n", port=free_port())
-    said = ["hostname changed: restart mailferry to use it", "listeners changed: restart mailferry to use it"]
+    home = serving.home
+    key = home.folder / "other.key"
+    key.write_text((home.state_dir / "mailferry.key").read_text())
+    key.chmod(0o600)
+    home.write_main(f"key: {{file: {key}}}\n", port=serving.port)
+    said = ["key changed: restart mailferry to use it"]
     assert serving.reload() == said
     assert serving.reload() == said, "what runs is still the old"
-    changed = serving.home.run(*("app", "add", "work"), "--application-id", APPLICATION_ID, "--account-types", "common")
-    assert changed.errors.splitlines() == said
-    assert serving.shown(), "the old port is open"
-    serving.home.write_main(port=serving.port)
+    told = home.run("reload")
+    assert told.errors.splitlines() == said
+    assert "The daemon works with the configuration as it is now" in told.output
+    home.write_main(port=serving.port)
     assert serving.reload() == []
+
+
+def test_the_verb_reload_says_what_does_not_hold(serving: Serving) -> None:
+    home = serving.home
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        home.write_main(f"  - {{protocol: smtp, address: 127.0.0.1, port: {taken}}}\n", port=serving.port)
+        assert (
+            f"cannot listen on 127.0.0.1 port {taken}: Address already in use" in home.run("reload", exit_code=1).errors
+        )
+    home.file.write_text("listeners: nonsense\n")
+    assert f"{home.file}:1: listeners" in home.run("reload", exit_code=2).errors
+
+
+def test_the_verb_reload_without_a_daemon(home: Home) -> None:
+    assert "No daemon runs here" in home.run("reload", exit_code=4).errors
+
+
+def test_listeners_come_and_go(serving: Serving) -> None:
+    home, old, new = serving.home, serving.port, free_port()
+    home.add_app()
+    password = home.add_account()
+    with imaplib.IMAP4("localhost", old, timeout=PATIENCE_S) as early:
+        home.write_main(f"  - {{protocol: imap, port: {old}, tls: off, address: 127.0.0.2}}\n", port=new)
+        assert serving.reload() == []
+        serving.port = new
+        assert f"mailferry sign-in {ALICE}" in serving.refusal(ALICE, password)
+        with imaplib.IMAP4("127.0.0.2", old, timeout=PATIENCE_S) as moved:
+            assert "STARTTLS" not in moved.capabilities
+        with pytest.raises(ConnectionRefusedError):
+            imaplib.IMAP4("127.0.0.1", old, timeout=PATIENCE_S)
+        assert early.noop()[0] == "OK", "who came in before goes on"
+
+
+def test_a_listener_that_cannot_be_had_changes_nothing(serving: Serving) -> None:
+    home, new = serving.home, free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        more = f"  - {{protocol: imap, port: {new}}}\n  - {{protocol: smtp, address: 127.0.0.1, port: {taken}}}\n"
+        home.write_main(f"{more}hostname: mail.contoso.com\n", port=serving.port)
+        with pytest.raises(DeskError, match=f"smtp cannot listen on 127.0.0.1 port {taken}: Address already in use"):
+            serving.reload()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", new))
+        assert b"mail.contoso.com" not in serving.shown()
+        os.kill(serving.child.process.pid, signal.SIGHUP)
+        wait_until("it says so", lambda: "not reloaded; the old one stays" in serving.log.read_text())
+    assert serving.reload() == []
+    assert b"mail.contoso.com" in serving.shown()
+
+
+def test_the_log_and_the_page_change_with_a_reload(serving: Serving) -> None:
+    home, at = serving.home, free_port()
+    with pytest.raises(DeskError, match="page"):
+        ask_daemon(home.state_dir, "invite", {})
+    home.write_main("log: {format: json}\n", port=serving.port, page=f"127.0.0.1:{at}")
+    assert serving.reload() == []
+    first: str = ask_daemon(home.state_dir, "invite", {})["address"]
+    assert "From nothing to connected" in Visitor(at).enter(first).words
+    assert json.loads(serving.log.read_text().splitlines()[-1])["event"]
+    home.write_main(port=serving.port, page=f"127.0.0.1:{free_port()}")
+    assert serving.reload() == []
+    assert ask_daemon(home.state_dir, "invite", {})["address"].partition("/open/")[0] not in first
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", at))
 
 
 def test_a_renewed_certificate_is_shown_after_a_reload(own: Home, certificates: list[LocalCertificate]) -> None:
@@ -302,13 +370,10 @@ def bad_pairs(certificates: list[LocalCertificate]) -> dict[str, tuple[bytes, by
 @pytest.mark.parametrize("kind", ["strangers", "exchanged", "empty"])
 def test_a_pair_that_is_not_good(kind: str, own: Home, certificates: list[LocalCertificate]) -> None:
     good = own.config()
-    shown = listener_contexts(good)
     write(own, *bad_pairs(certificates)[kind])
     said = f"imap listener cannot be used \\({own.folder}/own.pem, {own.folder}/own.key\\): .*belong together"
     with pytest.raises(UnusableCertificate, match=said):
         listener_contexts(good)
-    with pytest.raises(UnusableCertificate, match=said):
-        renew_certificates(good, shown)
 
 
 def test_a_file_that_is_gone(own: Home) -> None:

@@ -1,4 +1,4 @@
-"""What systemd hands over: read once, believed only if it is for us, and claimed by name, address and port."""
+"""What systemd hands over: read once, and believed only if it is for us."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from proxy.network.handed import Handed, take
 from proxy.network.port import bind
-from tests.network.house import listener
 from tests.network.turning import open_descriptors
 
 
@@ -45,28 +44,21 @@ def manager() -> Iterator[Manager]:
     manager.close()
 
 
-def numbers(sockets: list[socket.socket]) -> list[int]:
-    return [sock.getsockname()[1] for sock in sockets]
-
-
-def test_sockets_are_claimed_by_name_address_and_port(manager: Manager) -> None:
+def test_sockets_come_with_their_names(manager: Manager) -> None:
     four = bind("127.0.0.1", 0)
-    number = four.getsockname()[1]
-    six, other = bind("::1", number), bind("127.0.0.1", 0)
-    environ = manager.environ(four, six, other, names="mailferry:mailferry:doors")
+    six = bind("::1", four.getsockname()[1])
+    expected = [("mailferry", four.getsockname()), ("doors", six.getsockname())]
+    environ = manager.environ(four, six, names="mailferry:doors")
     handed = take(environ, manager.first)
+    assert [(name, sock.getsockname()) for name, sock in handed] == expected
+    assert not any(sock.get_inheritable() for _, sock in handed)
     assert environ == {"LANG": "C"}, "no child believes that they are for it"
-    elsewhere = other.getsockname()[1]
-    assert handed.claim(listener("imap", port=number + 1)) == []
-    assert handed.claim(listener("imap", port=elsewhere)) == [], "it has another name"
-    assert handed.claim(listener("imap", address="0.0.0.0", port=number)) == [], "what was judged is another address"
-    both = handed.claim(listener("imap", address="localhost", port=number))
-    assert numbers(both) == [number, number]
-    assert not any(sock.get_inheritable() for sock in both)
-    assert handed.claim(listener("imap", address="localhost", port=number)) == [], "they are claimed"
-    for sock in both:
+    close(handed)
+
+
+def close(handed: Handed) -> None:
+    for _, sock in handed:
         sock.close()
-    handed.close_rest()
 
 
 @pytest.mark.parametrize(
@@ -76,21 +68,21 @@ def test_sockets_are_claimed_by_name_address_and_port(manager: Manager) -> None:
 def test_what_is_not_for_us_is_let_be(manager: Manager, change: dict[str, str]) -> None:
     environ = {**manager.environ(bind("127.0.0.1", 0)), **change}
     before = open_descriptors()
-    take(environ, manager.first).close_rest()
+    assert take(environ, manager.first) == []
     assert open_descriptors() == before
     assert not [name for name in environ if name.startswith("LISTEN")]
     manager.close(1)
 
 
 def test_without_systemd_there_is_nothing() -> None:
-    assert take({}).claim(listener("imap", port=1143)) == []
+    assert take({}) == []
 
 
 def test_what_does_not_listen_for_tcp_is_told_and_closed(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
     before = open_descriptors()
     datagrams, unbound = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
     environ = manager.environ(datagrams, unbound) | {"LISTEN_FDS": "3"}
-    take(environ, manager.first).close_rest()
+    assert take(environ, manager.first) == []
     assert [record.getMessage() for record in caplog.records] == [
         *["systemd handed over a socket that does not listen for TCP"] * 2,
         "systemd handed over what is no socket",
@@ -99,8 +91,7 @@ def test_what_does_not_listen_for_tcp_is_told_and_closed(manager: Manager, caplo
     assert open_descriptors() == before
 
 
-def test_a_socket_without_a_name_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    sock = bind("127.0.0.1", 0)
-    Handed([("unknown", sock)]).close_rest()
-    assert vars(caplog.records[0])["fields"]["socket"] == "unknown"
-    assert sock.fileno() == -1
+def test_a_socket_without_a_name(manager: Manager) -> None:
+    handed = take(manager.environ(bind("127.0.0.1", 0)), manager.first)
+    assert [name for name, _ in handed] == ["unknown"]
+    close(handed)

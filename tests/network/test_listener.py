@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import socket
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,11 @@ from proxy.accounts.passdb import PassDb
 from proxy.config.settings import Account, Listener, ListenerTls
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
 from proxy.network import listener as listener_module
-from proxy.network.handed import Handed
-from proxy.network.listener import DRAIN_LIMIT_S, CannotListen, Ferry
+from proxy.network.listener import DRAIN_LIMIT_S, Ferry
 from proxy.network.port import Port, bind
 from proxy.network.session import Services
 from tests.network.house import house, listener
-from tests.network.turning import Peer, TurningReactor, open_descriptors, result, watch
+from tests.network.turning import Peer, TurningReactor, result, watch
 
 CROWD = 300
 A_MOMENT_S = 0.01
@@ -100,14 +98,14 @@ class Harbour:
     def __init__(self, reactor: TurningReactor, services: Services) -> None:
         self._reactor, self.services = reactor, services
 
-    def ferry(self, *listeners: Listener, handed: Handed | None = None) -> Ferry:
-        ferry = Ferry(self.services, [(each, None) for each in listeners], handed)
+    def ferry(self) -> Ferry:
+        ferry = Ferry(self.services)
         self._reactor.at_end.append(lambda: self._stop(ferry))
         return ferry
 
-    def started(self, *listeners: Listener, handed: Handed | None = None) -> Ferry:
-        ferry = self.ferry(*listeners, handed=handed)
-        ferry.start()
+    def started(self, *listeners: Listener) -> Ferry:
+        ferry = self.ferry()
+        ferry.listen([(each, None) for each in listeners])
         return ferry
 
     def ports(self) -> list[Port]:
@@ -151,7 +149,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
 
 
 def bound_anew(address: str, number: int) -> bool:
-    with socket.create_server((address, number), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
+    with bind(address, number):
         return True
 
 
@@ -173,76 +171,6 @@ def test_localhost_is_both_families_and_port_0_the_same_port(harbour: Harbour) -
     assert harbour.come(six).hears(IMAP)
 
 
-def test_localhost_without_ipv6_is_ipv4(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "mailferry")
-    bind = socket.socket.bind
-
-    def without_ipv6(sock: socket.socket, address: tuple[str, int]) -> None:
-        if sock.family == socket.AF_INET6:
-            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
-        bind(sock, address)
-
-    with monkeypatch.context() as old_machine:
-        old_machine.setattr(socket.socket, "bind", without_ipv6)
-        harbour.started(listener("imap", address="localhost"))
-    assert [port.address for port in harbour.ports()] == ["127.0.0.1"]
-    assert ("this machine has no IPv6 loopback", None) in events(caplog)
-    assert harbour.come().hears(IMAP)
-
-
-def test_what_is_listened_on_is_logged(harbour: Harbour, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "mailferry")
-    harbour.started(listener("pop3"))
-    assert vars(caplog.records[0])["fields"] == {
-        "listener": "pop3",
-        "address": "127.0.0.1",
-        "port": harbour.ports()[0].number,
-        "tls": "off",
-        "held_by": None,
-    }
-
-
-def handed(name: str = "mailferry", address: str = "127.0.0.1") -> tuple[socket.socket, Handed]:
-    """A socket that another process listens on too, as systemd does, and what it hands over."""
-    held = bind(address, 0)
-    return held, Handed([(name, held.dup())])
-
-
-def test_a_socket_of_systemds_is_listened_on(harbour: Harbour, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "mailferry")
-    held, sockets = handed()
-    with held:
-        harbour.started(listener("imap", address="localhost", port=held.getsockname()[1]), handed=sockets)
-        (port,) = harbour.ports()
-        assert vars(caplog.records[0])["fields"]["held_by"] == "systemd"
-        assert harbour.come(port).hears(IMAP)
-
-
-def test_who_comes_while_nobody_listens_is_served_by_the_next(harbour: Harbour, reactor: TurningReactor) -> None:
-    held, first = handed()
-    with held:
-        place = listener("imap", port=held.getsockname()[1])
-        ferry = harbour.started(place, handed=first)
-        result(Deferred.fromCoroutine(ferry.stop()), reactor)
-        program = harbour.at(socket.create_connection(held.getsockname()))
-        harbour.started(place, handed=Handed([("mailferry", held.dup())]))
-        assert program.hears(IMAP)
-
-
-def test_a_socket_that_no_listener_has_is_told_and_closed(harbour: Harbour, caplog: pytest.LogCaptureFixture) -> None:
-    held, sockets = handed()
-    number = held.getsockname()[1]
-    held.close()
-    harbour.started(listener("imap"), handed=sockets)
-    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert record.getMessage() == "no listener for a socket of systemd's"
-    assert vars(record)["fields"]["port"] == number
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", number))
-
-
 def test_every_port_proves_that_it_accepts_and_no_session_comes_of_it(
     harbour: Harbour, reactor: TurningReactor
 ) -> None:
@@ -258,32 +186,6 @@ def test_every_port_proves_that_it_accepts_and_no_session_comes_of_it(
     name = f"127.0.0.1 {port.number}"
     port.close()
     assert ferry.shut() == [name]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "taken"), [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("localhost", "::1")]
-)
-def test_an_address_that_is_taken_leaves_nothing_bound(
-    harbour: Harbour, reactor: TurningReactor, other_programs: ExitStack, wanted: str, taken: str
-) -> None:
-    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
-    other = other_programs.enter_context(socket.create_server((taken, 0), family=family))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = probe.getsockname()[1]
-    before = open_descriptors()
-    number = other.getsockname()[1]
-    ferry = harbour.ferry(listener("imap", port=free), listener("smtp", address=wanted, port=number))
-    with pytest.raises(CannotListen, match=rf"^smtp cannot listen on {taken} port {number}: Address already in use$"):
-        ferry.start()
-    assert harbour.ports() == []
-    assert open_descriptors() == before
-    assert bound_anew("127.0.0.1", free)
-
-
-def test_an_address_of_another_machine_cannot_be_had(harbour: Harbour) -> None:
-    ferry = harbour.ferry(listener("imap", address="192.0.2.1", port=1143))
-    with pytest.raises(CannotListen, match=r"192\.0\.2\.1 port 1143: Cannot assign requested address$"):
-        ferry.start()
 
 
 # --- who may come in
@@ -411,6 +313,17 @@ def test_what_is_promised_is_the_new_upstreams(harbour: Harbour, doorman: Doorma
     program = harbour.come()
     program.peer.say(b"a1 CAPABILITY\r\n")
     assert program.hears(b"UNSELECT")
+
+
+def test_other_listeners_are_for_new_sessions(harbour: Harbour, reactor: TurningReactor) -> None:
+    ferry = harbour.started(listener("imap"))
+    early = harbour.come()
+    assert early.hears(IMAP)
+    ferry.listen([(listener("pop3"), None)])
+    assert harbour.come().hears(POP3)
+    early.peer.say(b"a1 NOOP\r\n")
+    assert early.hears(b"a1 OK")
+    reactor.turn_until(lambda: ferry.connections == {"imap": 1, "pop3": 1})
 
 
 # --- stopping

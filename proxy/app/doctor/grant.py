@@ -57,7 +57,7 @@ def check_grant(scene: Scene, account: Account) -> Iterator[Finding]:
     yield from judge(account, answer["claims"])
 
 
-_RELOAD = "If the account is new, reload the daemon (SIGHUP); if mailferry was updated, restart it."
+_RELOAD = "If the account is new: mailferry reload; if mailferry was updated, restart it."
 
 
 def refused(account: Account, answer: Mapping[str, Any]) -> Finding:

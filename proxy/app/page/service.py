@@ -25,7 +25,7 @@ from proxy.app.page.returning import Returns
 from proxy.app.page.site import Site
 from proxy.app.page.wire import MAX_BODY_OCTETS, Received, Sent, Works, headers_for
 from proxy.log import Log
-from proxy.network.listener import LOOPBACK_ADDRESSES
+from proxy.network.doors import LOOPBACK_ADDRESSES
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort
@@ -103,7 +103,7 @@ class PageService:
     def link(self) -> str:
         """An address that opens the page, once. Raises: DeskError: the page does not listen."""
         if self._trouble:
-            raise DeskError(f"{self._trouble} Choose another `page:` in the configuration, then restart mailferry.")
+            raise DeskError(f"{self._trouble} Choose another `page:` in the configuration, then: mailferry reload")
         return f"http://{self._host}/open/{self._guard.invite()}"
 
     def _listen(self, address: str) -> None:

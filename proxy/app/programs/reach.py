@@ -153,7 +153,7 @@ def _listener_notes(config: Config, listener: Listener, host: str) -> Iterable[s
     elif listener.certificate is None and listener.tls is not ListenerTls.OFF:
         yield (
             f"The certificate names localhost alone, so encrypted connections to {listener.address} are warned about. "
-            "Write this machine's name or address as `hostname:` into the configuration, and restart mailferry."
+            "Write this machine's name or address as `hostname:` into the configuration, then: mailferry reload"
         )
 
 

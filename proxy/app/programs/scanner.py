@@ -38,7 +38,7 @@ def _no_listener() -> Part:
         (
             Step(
                 "Every SMTP listener of this configuration is for this machine alone. Add one with this machine's "
-                "address on the network and the device's, and restart mailferry; then ask for these settings again.",
+                "address on the network and the device's, then: mailferry reload; and ask for these settings again.",
                 code=_LISTENER.rstrip("\n"),
             ),
         ),

@@ -1,4 +1,4 @@
-"""The verbs `serve` and `demo`: the daemon, for real and on the practice harbour. No other verb loads either."""
+"""The verbs `serve`, `reload` and `demo`: the daemon, for real and on the practice harbour. No other loads either."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from argparse import Namespace
 
 from proxy import config as configuration
+from proxy.app.control import NoDaemon, ask_daemon
+from proxy.app.desk import EXIT_NO_DAEMON, DeskError
 from proxy.app.verbs import opening
-from proxy.app.verbs.lookup import find_loaded
+from proxy.app.verbs.lookup import find_config, find_loaded
 
 
 def serve(options: Namespace) -> int:
@@ -23,6 +25,20 @@ def serve(options: Namespace) -> int:
         print(finding, file=sys.stderr)
     greet = opening.greet if opening.sees_a_person(first_start=first_start) else None
     return daemon.serve(loaded.config, os.environ, greet=greet)
+
+
+def reload(options: Namespace) -> int:
+    """Like SIGHUP, but what does not hold is said here. Raises: DeskError: it does not; nothing was changed."""
+    config = find_config(options)
+    try:
+        warnings = ask_daemon(config.state_dir, "reload", {})["warnings"]
+    except NoDaemon:
+        text = "No daemon runs here, so there is none to read the configuration again. Start it: mailferry serve"
+        raise DeskError(text, EXIT_NO_DAEMON) from None
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    print("The daemon works with the configuration as it is now. Sessions that run have not noticed.")
+    return 0
 
 
 def demo(options: Namespace) -> int:
