@@ -66,7 +66,7 @@ FURTHER_RFCS = {
     8446: "TLS 1.3",
 }
 
-TWISTED = ("__main__.py", "app/", "network/")
+TWISTED = ("app/", "network/")
 TWISTED_DEFERREDS = tuple(
     f"accounts/{name}.py"
     for name in ("grants", "invitations", "microsoft", "passdb", "sign_in", "store", "tokens", "upkeep")

@@ -1,8 +1,7 @@
 """The passdb: who logs in. A local login and password in, the `Account` out, or a refusal.
 
 Local passwords are scrypt hashes in the configuration, as PHC strings. What it is not: it never sees a token, keeps no
-password, and throttles nobody. Who calls it: `network/throttle.py` for every login; the command line makes passwords
-and hashes.
+password, and throttles nobody. Who calls it: `network/throttle.py` for every login.
 
 Equal work. Whether a login exists must not show in the time of the refusal. So there is a *profile*: for each scrypt
 cost in the configuration, the largest number of hashes that one account has at it. Every reading of every login runs
@@ -13,111 +12,30 @@ Who may stop a login before its hashes (`before_hashing`) is asked for known and
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import os
-import re
 import secrets
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b, scrypt
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.python.failure import Failure
 
+from proxy.accounts.passwords import HASH_OCTETS, SALT_OCTETS, Cost, Hash
 from proxy.config.settings import Account, LocalPassword
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
-
-SCRYPT_LN = 14  # log2 of the cost: 16 MiB and 48 ms of a core (SPEED trap 5)
-SCRYPT_R = 8
-SCRYPT_P = 1
-SALT_OCTETS = 16
-HASH_OCTETS = 32
-MAX_SCRYPT_OCTETS = 1 << 28  # a hash that needs more memory than 256 MiB is refused, not tried
-MAX_SCRYPT_P = 16  # nor one that multiplies its time by more
-
-PASSWORD_CHARACTERS = 24  # CLIENTS 0.7: ASCII, without quotes and backslashes; 138 bits
-PASSWORD_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789"  # noqa: S105 - look-alikes left out
 
 REMEMBERED_S = 600  # old programs log in every minute (SPEED trap 5); a cold login must stay the exception
 MAX_REMEMBERED = 4_096  # proofs; a digest of 32 octets each
 MAX_HASHES_AT_ONCE = max(1, (os.cpu_count() or 1) - 1)  # one core is left to the mail that flows
 MAX_HASHES_WAITING = 400  # some 20 s of one core, which is as long as mail programs wait patiently (CLIENTS 3.1)
 
-_PHC = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
-
 WRONG = "Wrong login or password. mailferry's own password for this account is asked for, not Microsoft's."
 BUSY = "Too many logins at once. Please try again in a minute."
-
-
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    ln: int = SCRYPT_LN
-    r: int = SCRYPT_R
-    p: int = SCRYPT_P
-
-    def run(self, password: bytes, salt: bytes, octets: int) -> bytes:
-        # OpenSSL counts all its buffers against `maxmem`, not only the large one.
-        room = 128 * self.r * ((1 << self.ln) + self.p + 2)
-        return scrypt(password, salt=salt, n=1 << self.ln, r=self.r, p=self.p, maxmem=room, dklen=octets)
-
-
-@dataclass(frozen=True, slots=True)
-class _Hash:
-    """A PHC string, taken apart."""
-
-    cost: _Cost
-    salt: bytes = field(repr=False)
-    hash: bytes = field(repr=False)
-
-    @classmethod
-    def parse(cls, phc: str) -> _Hash:
-        """Raises: ValueError if it is no scrypt PHC string, or one that costs too much; the text shows none of it."""
-        found = _PHC.fullmatch(phc)
-        if found is None:
-            raise ValueError("not a scrypt hash of the form $scrypt$ln=14,r=8,p=1$salt$hash")
-        ln, r, p = (int(digits) for digits in found.groups()[:3])
-        # OpenSSL runs none whose ln is 16·r or more: the cost must fit into a block.
-        if min(ln, r, p) < 1 or ln >= 16 * r or p > MAX_SCRYPT_P or (128 * r) << ln > MAX_SCRYPT_OCTETS:
-            raise ValueError("a scrypt hash whose cost is out of bounds")
-        try:
-            return cls(_Cost(ln, r, p), _unpadded(found[4]), _unpadded(found[5]))
-        except binascii.Error:
-            raise ValueError("a scrypt hash with broken base64") from None
-
-    def verify(self, password: bytes) -> bool:
-        return hmac.compare_digest(self.cost.run(password, self.salt, len(self.hash)), self.hash)
-
-
-def _unpadded(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-
-
-def hash_password(password: str) -> str:
-    """The password's scrypt PHC string, as passlib prints it; about 50 ms of work."""
-    salt = secrets.token_bytes(SALT_OCTETS)
-    digest = _Cost().run(password.encode(), salt, HASH_OCTETS)
-    salt_text, digest_text = (base64.b64encode(part).decode().rstrip("=") for part in (salt, digest))
-    return f"$scrypt$ln={SCRYPT_LN},r={SCRYPT_R},p={SCRYPT_P}${salt_text}${digest_text}"
-
-
-def verify_hash(password: bytes, phc: str) -> bool:
-    """Whether this hash is of this password.
-
-    Raises:
-        ValueError: not a scrypt PHC string, or one that costs too much.
-    """
-    return _Hash.parse(phc).verify(password)
-
-
-def generate_password() -> str:
-    """A new local password: any mail program can store it, and a person can type it off a sheet of paper."""
-    return "".join(secrets.choice(PASSWORD_ALPHABET) for _ in range(PASSWORD_CHARACTERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +68,7 @@ class PassDb:
         now: Callable[[], float],
     ) -> None:
         self._accounts = {folded(login): account for account in accounts for login in account.logins}
-        self._hashes = {local.hash: _Hash.parse(local.hash) for account in accounts for local in account.passwords}
+        self._hashes = {local.hash: Hash.parse(local.hash) for account in accounts for local in account.passwords}
         self._dummies = self._profile(accounts)
         self._run = run
         self._now = now
@@ -255,16 +173,16 @@ class PassDb:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _profile(self, accounts: Sequence[Account]) -> dict[_Cost, list[str]]:
+    def _profile(self, accounts: Sequence[Account]) -> dict[Cost, list[str]]:
         """For each cost as many dummies as any account has hashes."""
-        most = Counter[_Cost]()
+        most = Counter[Cost]()
         for account in accounts:
             most |= Counter(self._hashes[phc].cost for phc in {local.hash for local in account.passwords})
-        profile: dict[_Cost, list[str]] = {}
-        for cost, count in (most or {_Cost(): 1}).items():
+        profile: dict[Cost, list[str]] = {}
+        for cost, count in (most or {Cost(): 1}).items():
             profile[cost] = [f"dummy {cost} {number}" for number in range(count)]
             for dummy in profile[cost]:
-                self._hashes[dummy] = _Hash(cost, secrets.token_bytes(SALT_OCTETS), secrets.token_bytes(HASH_OCTETS))
+                self._hashes[dummy] = Hash(cost, secrets.token_bytes(SALT_OCTETS), secrets.token_bytes(HASH_OCTETS))
         return profile
 
 

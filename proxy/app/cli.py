@@ -6,31 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from proxy import __version__, log
-from proxy.accounts.store import StateFolderHeld, StoreError
-from proxy.accounts.vault import KeyUnusable
-from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_USAGE, DeskError, refused_login
-from proxy.app.importing.readers import READERS
-from proxy.app.verbs import (
-    authority,
-    configuring,
-    equipping,
-    keeping,
-    kit,
-    moving_in,
-    opening,
-    probing,
-    serving,
-    signing_in,
-    watching,
-)
+from proxy.app.answers import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DeskError
+from proxy.app.importing.found import KINDS
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.settings import PROTOCOL_NAMES, Cloud, Flow
-from proxy.login import LoginRefused
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,20 +23,12 @@ def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     log.start("error", "text")
     try:
-        exit_code = int(options.command(options))
+        exit_code = _command(options.command)(options)
         sys.stdout.flush()  # here, where a broken pipe is caught
     except ConfigurationError as error:
         return _fail("\n".join(str(finding) for finding in error.findings), EXIT_USAGE)
     except DeskError as error:
         return _fail(error.text, error.exit_code)
-    except LoginRefused as refused:
-        told = refused_login(refused)
-        return _fail(told.text, told.exit_code)
-    except StateFolderHeld as held:
-        who = f"Another mailferry (process {held.pid})" if held.pid else "Another mailferry"
-        return _fail(f"{who} works in the state folder; wait or stop it.", EXIT_HELD)
-    except (StoreError, KeyUnusable) as error:
-        return _fail(error.text, EXIT_FAILED)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except (KeyboardInterrupt, EOFError):
@@ -62,8 +39,14 @@ def run(arguments: Sequence[str]) -> int:
     return exit_code
 
 
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """The verb's function. Only its own module is loaded: together they take longer than most of them work."""
+    module, _, function = name.partition(".")
+    return cast("Callable[[argparse.Namespace], int]", getattr(import_module(f"proxy.app.verbs.{module}"), function))
+
+
 def parser() -> argparse.ArgumentParser:
-    """All verbs; `options.command` is what to call."""
+    """All verbs; `options.command` names what to call, in `verbs/`."""
     top = argparse.ArgumentParser(
         prog="mailferry",
         description="Lets old mail programs reach Microsoft 365 and Outlook.com.",
@@ -73,17 +56,19 @@ def parser() -> argparse.ArgumentParser:
     _config_option(top, default=None)
     verbs = _Verbs(top)
 
-    verbs.add("serve", serving.serve, "run the daemon, in the foreground", "mailferry serve")
-    verbs.add("reload", serving.reload, "have the daemon read the configuration again", "mailferry reload")
-    demo = verbs.add("demo", serving.demo, "try everything on a practice harbour", "mailferry demo --once")
+    verbs.add("serve", "serving.serve", "run the daemon, in the foreground", "mailferry serve")
+    verbs.add("reload", "serving.reload", "have the daemon read the configuration again", "mailferry reload")
+    demo = verbs.add("demo", "serving.demo", "try everything on a practice harbour", "mailferry demo --once")
     demo.add_argument("--once", action="store_true", help="make the round trip itself, then exit with 0 or 1")
-    check = verbs.add("check", configuring.check, "read the configuration and say what is wrong", "mailferry check")
+    check = verbs.add("check", "configuring.check", "read the configuration and say what is wrong", "mailferry check")
     check.add_argument("--json", action="store_true", help="findings as JSON")
 
     app = verbs.group("app", "app registrations in Microsoft Entra")
-    _app_options(app.add("add", configuring.app_add, "enter a registration", "mailferry app add work"))
-    app.add("list", configuring.app_list, "show them", "mailferry app list").add_argument("--json", action="store_true")
-    change = app.add("change", configuring.app_change, "change one", "mailferry app change work --disable")
+    _app_options(app.add("add", "configuring.app_add", "enter a registration", "mailferry app add work"))
+    app.add("list", "configuring.app_list", "show them", "mailferry app list").add_argument(
+        "--json", action="store_true"
+    )
+    change = app.add("change", "configuring.app_change", "change one", "mailferry app change work --disable")
     _app_options(change)
     change.add_argument(
         "--no-client-secret", action="store_true", help="take the secret away: a public client has none"
@@ -95,29 +80,29 @@ def parser() -> argparse.ArgumentParser:
     switch.add_argument(
         "--disable", dest="enabled", action="store_false", default=None, help="its accounts stand still"
     )
-    removal = app.add("remove", configuring.app_remove, "forget one", "mailferry app remove work")
+    removal = app.add("remove", "configuring.app_remove", "forget one", "mailferry app remove work")
     removal.add_argument("name", metavar="NAME")
 
     account = verbs.group("account", "mailboxes and their local logins")
-    add = account.add("add", configuring.account_add, "add one, and print its local password once", "", login=True)
+    add = account.add("add", "configuring.account_add", "add one, and print its local password once", "", login=True)
     add.add_argument("--app", metavar="NAME", help="its app; needless if there is only one")
     add.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open, if it is not LOGIN (shared mailboxes)")
     add.add_argument("--sign-in", metavar="ADDRESS", help="who signs in, if it is not LOGIN")
     add.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp; default all")
-    listing = account.add("list", configuring.account_list, "every account and its state", "mailferry account list")
+    listing = account.add("list", "configuring.account_list", "every account and its state", "mailferry account list")
     listing.add_argument("--json", action="store_true")
-    show = account.add("show", configuring.account_show, "one account in full", "", login=True)
+    show = account.add("show", "configuring.account_show", "one account in full", "", login=True)
     show.add_argument("--json", action="store_true")
-    changing = account.add("change", configuring.account_change, "change one; '' for the default", "", login=True)
+    changing = account.add("change", "configuring.account_change", "change one; '' for the default", "", login=True)
     changing.add_argument("--app", metavar="NAME", help="its app")
     changing.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox to open")
     changing.add_argument("--sign-in", metavar="ADDRESS", help="who signs in")
     changing.add_argument("--protocols", metavar="LIST", type=_protocols, help="any of imap,pop3,smtp")
-    account.add("remove", configuring.account_remove, "forget it, and its tokens", "", login=True)
-    test = account.add("test", probing.account_test, "try IMAP, POP3 and sending at Exchange", "", login=True)
+    account.add("remove", "configuring.account_remove", "forget it, and its tokens", "", login=True)
+    test = account.add("test", "probing.account_test", "try IMAP, POP3 and sending at Exchange", "", login=True)
     test.add_argument("--json", action="store_true", help="the verdicts as JSON")
 
-    sign_in = verbs.add("sign-in", signing_in.sign_in, "sign in with Microsoft", "", login=True)
+    sign_in = verbs.add("sign-in", "signing_in.sign_in", "sign in with Microsoft", "", login=True)
     ways = sign_in.add_mutually_exclusive_group()
     for way, help_text in (
         ("browser", "open the browser of this machine"),
@@ -125,14 +110,16 @@ def parser() -> argparse.ArgumentParser:
         ("paste", "show an address to open anywhere; paste the final address back"),
     ):
         ways.add_argument(f"--{way}", dest="way", action="store_const", const=way, help=help_text)
-    verbs.add("sign-out", signing_in.sign_out, "forget the tokens", "", login=True)
-    doctor = verbs.add("doctor", probing.doctor, "find out why it does not work", "mailferry doctor alice@contoso.com")
+    verbs.add("sign-out", "signing_in.sign_out", "forget the tokens", "", login=True)
+    doctor = verbs.add(
+        "doctor", "probing.doctor", "find out why it does not work", "mailferry doctor alice@contoso.com"
+    )
     doctor.add_argument("login", metavar="LOGIN", nargs="?", help="this account alone; without it, all")
     doctor.add_argument("--bundle", metavar="FILE", help="write a report without names and secrets to this file")
     doctor.add_argument("--json", action="store_true", help="the findings as JSON")
 
     password = verbs.add(
-        "password", configuring.password, "make a new local password", "mailferry password alice@contoso.com"
+        "password", "configuring.password", "make a new local password", "mailferry password alice@contoso.com"
     )
     password.add_argument("login", metavar="LOGIN", nargs="?", help="the account's login")
     password.add_argument("--hash", action="store_true", help="read a password from standard input, print its hash")
@@ -145,38 +132,38 @@ def parser() -> argparse.ArgumentParser:
 
     example = "mailferry settings alice@contoso.com --for thunderbird"
     _settings_options(
-        verbs.add("settings", equipping.settings, "what to type into a mail program, or its file", example)
+        verbs.add("settings", "equipping.settings", "what to type into a mail program, or its file", example)
     )
     _ca_options(
-        verbs.add("ca", authority.ca, "the certificate that mail programs trust", "mailferry ca --steps windows")
+        verbs.add("ca", "authority.ca", "the certificate that mail programs trust", "mailferry ca --steps windows")
     )
     example = "mailferry administrator alice@contoso.com --mail"
-    _kit_options(verbs.add("administrator", kit.administrator, "what an administrator must switch on", example))
+    _kit_options(verbs.add("administrator", "kit.administrator", "what an administrator must switch on", example))
 
     _import_options(
         verbs.add(
             "import",
-            moving_in.import_,
+            "moving_in.import_",
             "take over from another program",
             "mailferry import emailproxy.config --dry-run",
         )
     )
 
     example = "mailferry log alice@contoso.com --for 10m"
-    _log_options(verbs.add("log", watching.log, "have everything logged about one account, for a while", example))
+    _log_options(verbs.add("log", "watching.log", "have everything logged about one account, for a while", example))
 
     key = verbs.group("key", "the key that seals the stored sign-ins", example="rotate")
-    key.add("rotate", keeping.key_rotate, "seal every stored sign-in with a new key", "mailferry key rotate")
+    key.add("rotate", "keeping.key_rotate", "seal every stored sign-in with a new key", "mailferry key rotate")
     backup = verbs.add(
         "backup",
-        keeping.backup,
+        "keeping.backup",
         "write every stored sign-in into one file, sealed with a passphrase",
         "mailferry backup mailferry.backup",
     )
     _backup_options(backup, "take the files of conf.d along")
     restore = verbs.add(
         "restore",
-        keeping.restore,
+        "keeping.restore",
         "bring back what a backup holds and is not here, or older here",
         "mailferry restore mailferry.backup",
     )
@@ -184,7 +171,7 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("--replace", action="store_true", help="take the backup's even where what is here is newer")
     restore.add_argument("--check", action="store_true", help="verify the backup and say what would be done")
 
-    page = verbs.add("page", opening.page, "print a link that opens the set-up page once", "mailferry page --open")
+    page = verbs.add("page", "opening.page", "print a link that opens the set-up page once", "mailferry page --open")
     page.add_argument("--open", action="store_true", help="open it in this machine's browser, too")
     page.add_argument("--json", action="store_true", help="the link as JSON")
     return top
@@ -198,7 +185,7 @@ class _Verbs:
         self._verbs = parent.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(
-        self, name: str, command: Callable[[Any], int], help_text: str, example: str, *, login: bool = False
+        self, name: str, command: str, help_text: str, example: str, *, login: bool = False
     ) -> argparse.ArgumentParser:
         example = example or f"{self._prefix} {name} alice@contoso.com"
         verb = self._add(name, help_text, example)
@@ -268,7 +255,7 @@ def _import_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "files", metavar="FILE", nargs="+", help="a file or folder of email-oauth2-proxy, sasl-xoauth2 or DavMail"
     )
-    verb.add_argument("--kind", choices=list(READERS), help="whose file it is, where that does not show")
+    verb.add_argument("--kind", choices=KINDS, help="whose file it is, where that does not show")
     verb.add_argument("--dry-run", action="store_true", help="say everything, write nothing")
     verb.add_argument("--json", action="store_true", help="all that is said as JSON")
     verb.add_argument("--app", metavar="NAME", help="the app for accounts that bring none of their own")
@@ -284,7 +271,7 @@ def _import_options(verb: argparse.ArgumentParser) -> None:
 def _log_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("whom", metavar="LOGIN", nargs="?", help="or an IP address; without it: who is watched now")
     time_help = "how long: 90s, 10m, 1h, which is the longest; default 10m"
-    verb.add_argument("--for", dest="for_s", metavar="TIME", type=watching.duration_s, default=600.0, help=time_help)
+    verb.add_argument("--for", dest="for_time", metavar="TIME", default="10m", help=time_help)
     verb.add_argument("--stop", action="store_true", help="end it now")
     verb.add_argument("--json", action="store_true", help="who is watched as JSON")
 

@@ -1,4 +1,4 @@
-"""The control socket: one request and one answer, each a line of JSON, so that a verb works beside the daemon.
+"""The daemon's control socket: one request and one answer, each a line of JSON. `asking.py` is the command's side.
 
 It lies in the state folder, mode 0600: who may open it may do what the daemon's user may. Nothing secret passes but the
 code of a sign-in that is about to be used up, and the key of one backup.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -21,23 +20,15 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
 from proxy.accounts.store import StoreError
-from proxy.app.desk import EXIT_FAILED, EXIT_USAGE, Answer, DeskError, refused_login
+from proxy.app.answers import EXIT_FAILED, EXIT_USAGE, Answer, DeskError, refused_login
+from proxy.app.asking import SOCKET_NAME
 from proxy.log import Log
 from proxy.login import LoginRefused
 from proxy.network.doors import CannotListen
 
 MAX_REQUEST_OCTETS = 65_536  # the longest is the address of a finished sign-in, some 4 KiB
-ANSWER_LIMIT_S = 16 * 60  # a device code lives fifteen minutes (FACTS 3.3)
-SOCKET_NAME = "control.sock"
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Answer]]
-
-
-class NoDaemon(Exception):
-    """Nobody answers at the control socket."""
-
-
-# --- the daemon's side
 
 
 class _Request(LineOnlyReceiver):
@@ -116,32 +107,3 @@ class ControlSocket:
         stopped = self._port.stopListening()
         if isinstance(stopped, Deferred):
             await stopped
-
-
-# --- the command's side
-
-
-def ask_daemon(state_dir: Path, verb: str, arguments: dict[str, Any]) -> Answer:
-    """Ask the daemon of this state folder, and wait for its answer.
-
-    Raises:
-        NoDaemon: none runs.
-        DeskError: it cannot do that; or it went away before it answered.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(ANSWER_LIMIT_S)
-        try:
-            connection.connect(os.fspath(state_dir / SOCKET_NAME))
-        except PermissionError:
-            raise DeskError(f"The daemon's control socket in {state_dir} is not yours: run this as its user.") from None
-        except OSError:
-            raise NoDaemon from None
-        try:
-            connection.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
-        except (OSError, ValueError):
-            raise DeskError("The daemon went away before it answered.") from None
-    if "error" in answer:
-        raise DeskError(answer["error"], answer["exit_code"])
-    return cast("Answer", answer["answer"])

@@ -1,24 +1,20 @@
 """The counter: where a command asks, whether or not a daemon runs.
 
 Beside a daemon it asks through the control socket. Without one it opens an office of its own for the time of the
-command, in a thread with the reactor, and holds the state folder as a daemon would.
+command (`own_office.py`).
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread
-
-from proxy.app.control import NoDaemon, ask_daemon
-from proxy.app.desk import Answer, Desk
-from proxy.app.office import Office, OfficeReactor
+from proxy.app.answers import Answer
+from proxy.app.asking import NoDaemon, ask_daemon
 from proxy.config import Config
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from proxy.app.own_office import OwnOffice
 
 
 class Counter:
@@ -28,7 +24,7 @@ class Counter:
         """`read` gives the configuration as it is by then, for a command that changes it meanwhile."""
         self._config = config
         self._read = read or (lambda: config)
-        self._own: _OwnOffice | None = None
+        self._own: OwnOffice | None = None
 
     def __enter__(self) -> Counter:
         return self
@@ -41,14 +37,15 @@ class Counter:
         """The desk's answer (`desk.py`).
 
         Raises:
-            DeskError, LoginRefused: it cannot be done.
-            StateFolderHeld, StoreError, KeyUnusable: there is no daemon, and no office can be opened.
+            DeskError: it cannot be done; or there is no daemon, and no office can be opened.
         """
         if self._own is None:
             try:
                 return ask_daemon(self._config.state_dir, verb, arguments)
             except NoDaemon:
-                self._own = _OwnOffice(self._read)
+                from proxy.app.own_office import OwnOffice  # as much to load as a daemon; most commands need it not
+
+                self._own = OwnOffice(self._read)
         return self._own.ask(verb, arguments)
 
     def reload(self) -> list[str]:
@@ -64,44 +61,3 @@ def reload_daemon(config: Config) -> list[str]:
         return cast("list[str]", ask_daemon(config.state_dir, "reload", {})["warnings"])
     except NoDaemon:
         return []
-
-
-class _OwnOffice:
-    def __init__(self, read: Callable[[], Config]) -> None:
-        from twisted.internet import reactor  # installed by now, see __main__
-
-        self._reactor: Any = reactor
-        self._read = read
-        self._office = Office(read(), cast("OfficeReactor", reactor))
-        self._desk = Desk(self._office, self._reload)
-        self._thread = threading.Thread(target=self._reactor.run, kwargs={"installSignalHandlers": False}, daemon=True)
-        self._thread.start()
-        try:
-            self._wait(self._office.open())
-        except BaseException:
-            self._leave()
-            raise
-
-    def ask(self, verb: str, arguments: dict[str, Any]) -> Answer:
-        return self._wait(self._desk.ask(verb, arguments))
-
-    def close(self) -> None:
-        try:
-            self._wait(self._office.close())
-        finally:
-            self._leave()
-
-    async def _reload(self) -> list[str]:
-        self._office.use(self._read())
-        await self._office.look()
-        return []
-
-    def _leave(self) -> None:
-        self._reactor.callFromThread(self._reactor.stop)
-        self._thread.join()
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        def begin() -> Deferred[T]:
-            return Deferred.fromCoroutine(work)
-
-        return cast("T", blockingCallFromThread(self._reactor, cast("Any", begin)))

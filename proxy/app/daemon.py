@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import STDLibLogObserver, globalLogBeginner
@@ -24,13 +24,15 @@ from proxy import __version__
 from proxy import log as logging
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
+from proxy.app.answers import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, DeskError
 from proxy.app.certificates import note_shown
 from proxy.app.control import ControlSocket
-from proxy.app.desk import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, Desk, DeskError
+from proxy.app.desk import Desk
 from proxy.app.hooks import Hooks
 from proxy.app.notify import Pulse, notify
 from proxy.app.office import Office
 from proxy.app.page.service import PageService, make_page
+from proxy.app.reactor import the_reactor
 from proxy.app.recollection import Recollection
 from proxy.app.registry import Registry
 from proxy.config import Account, Config, ConfigurationError, Listener, read
@@ -59,11 +61,10 @@ def serve(config: Config, environ: Mapping[str, str], *, greet: Callable[[str], 
     globalLogBeginner.beginLoggingTo([STDLibLogObserver("twisted")], redirectStandardIO=False)
     raise_descriptor_limit()
     handed = take(os.environ)
-    from twisted.internet import reactor  # installed by now, see __main__
-
+    reactor = the_reactor()
     daemon = Daemon(config, environ, reactor, greet=greet, handed=handed)
-    cast("Any", reactor).callWhenRunning(daemon.begin)
-    cast("Any", reactor).run()
+    reactor.callWhenRunning(daemon.begin)
+    reactor.run()
     return daemon.exit_code
 
 

@@ -18,31 +18,26 @@ from proxy.accounts.sign_in import DeviceSignIn
 from proxy.accounts.store import StoreError
 from proxy.accounts.vault import KeyUnusable
 from proxy.app import custody, rehearsal
+from proxy.app.answers import (
+    EXIT_FAILED,
+    EXIT_NO_DAEMON,
+    EXIT_SIGN_IN_NEEDED,
+    EXIT_USAGE,
+    Answer,
+    DeskError,
+    no_account,
+)
 from proxy.app.office import Office
 from proxy.app.recollection import Recollection
 from proxy.config import Account
 from proxy.config.settings import PROTOCOL_NAMES, Flow
 from proxy.log import Log
-from proxy.login import LoginRefused, Refusal
 from proxy.network.watches import MAX_WATCH_S, Watches
 
 log = Log("desk")
 
-# PRODUCT section 2; the last one as shells say it
-EXIT_FAILED, EXIT_USAGE, EXIT_SIGN_IN_NEEDED, EXIT_NO_DAEMON, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 STORE_LIMIT_S = 5.0  # for the store to answer whoever asks for our health; it takes a millisecond
 MAX_DEVICES = 64  # device sign-ins whose end nobody fetches: a page that was closed
-
-Answer = dict[str, Any]
-
-
-class DeskError(Exception):
-    """The request cannot be met; the text says why and what to do. `exit_code` is the command's (PRODUCT section 2)."""
-
-    def __init__(self, text: str, exit_code: int = EXIT_FAILED) -> None:
-        super().__init__(text)
-        self.text = text
-        self.exit_code = exit_code
 
 
 class Desk:
@@ -305,16 +300,5 @@ def _told() -> Iterator[None]:
         raise DeskError(error.text) from None
 
 
-def no_account(login: str) -> str:
-    """In a person's words."""
-    return f"There is no account {login!r}. `mailferry account list` shows those there are."
-
-
 def _failed(refused: Refused) -> DeskError:
     return DeskError(refused.told, EXIT_SIGN_IN_NEEDED if refused.unfinished else EXIT_FAILED)
-
-
-def refused_login(refused: LoginRefused) -> DeskError:
-    """A refusal that a command meets, in full."""
-    needed = refused.refusal is Refusal.SIGN_IN_NEEDED
-    return DeskError(refused.whole, EXIT_SIGN_IN_NEEDED if needed else EXIT_FAILED)

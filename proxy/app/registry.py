@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy import config as configuration
-from proxy.accounts.passdb import generate_password, hash_password
+from proxy.accounts.passwords import generate_password, hash_password
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import Config, ConfigurationError, Value
 

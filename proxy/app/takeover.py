@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from proxy.accounts.passdb import generate_password, hash_password
+from proxy.accounts.passwords import generate_password, hash_password
+from proxy.app.answers import DeskError
 from proxy.app.counter import Counter
-from proxy.app.desk import DeskError
 from proxy.app.importing.found import Verdict
 from proxy.app.importing.planning import (
     Outcome,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -16,16 +15,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from proxy.accounts import passdb as passdb_module
+from proxy.accounts import passwords
 from proxy.accounts.passdb import (
     MAX_HASHES_AT_ONCE,
     MAX_HASHES_WAITING,
     MAX_REMEMBERED,
     REMEMBERED_S,
     PassDb,
-    generate_password,
-    hash_password,
-    verify_hash,
 )
 from proxy.config.settings import Account, LocalPassword, ProtocolName
 from proxy.login import Credentials, Fault, LoginRefused, Refusal
@@ -161,58 +157,6 @@ def refused(outcome: Account | LoginRefused, refusal: Refusal = Refusal.BAD_CRED
 
 ALICE = account("alice@contoso.com", "alice", passwords=[local("wonderland")], mailbox="sales@contoso.com")
 BOB = account("bob@contoso.com", passwords=[local("builder"), local("scanner", protocols=("smtp",))])
-
-
-# Hashes and passwords
-
-
-def test_a_hash_is_of_its_password_and_of_no_other() -> None:
-    phc = hash_password("correct horse")
-    assert verify_hash(b"correct horse", phc)
-    assert not verify_hash(b"correct horsf", phc)
-
-
-def test_a_hash_has_passlibs_form_and_a_salt_of_its_own() -> None:
-    first, second = hash_password("x"), hash_password("x")
-    assert re.fullmatch(r"\$scrypt\$ln=14,r=8,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", first)
-    assert first != second
-
-
-def test_a_hash_that_passlib_made_is_understood() -> None:
-    """The example of passlib's own documentation; its password is `password`."""
-    phc = "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
-    assert verify_hash(b"password", phc)
-
-
-@pytest.mark.parametrize(
-    "phc",
-    [
-        "",
-        "hunter2",
-        "$scrypt$ln=14,r=8,p=1$c2FsdA$",
-        "$scrypt$ln=14,r=8,p=1$c2FsdA==$aGFzaA==",
-        "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaAAAA",
-        "$scrypt$ln=0,r=8,p=1$c2FsdA$aGFzaA",
-        "$scrypt$ln=14,r=0,p=1$c2FsdA$aGFzaA",
-        "$scrypt$ln=14,r=8,p=0$c2FsdA$aGFzaA",
-        "$scrypt$ln=14,r=8,p=17$c2FsdA$aGFzaA",
-        "$scrypt$ln=19,r=8,p=1$c2FsdA$aGFzaA",
-        "$scrypt$ln=99,r=999,p=1$c2FsdA$aGFzaA",
-        "$scrypt$ln=16,r=1,p=1$c2FsdA$aGFzaA",
-        "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA\n",
-    ],
-)
-def test_what_is_no_hash_or_a_hostile_one_is_refused_unseen(phc: str) -> None:
-    with pytest.raises(ValueError, match="a scrypt hash") as refusal:
-        verify_hash(b"password", phc)
-    assert not phc or phc not in str(refusal.value)
-
-
-def test_a_generated_password_can_be_stored_and_typed_anywhere() -> None:
-    passwords = [generate_password() for _ in range(200)]
-    assert len(set(passwords)) == 200
-    assert all(re.fullmatch(r"[A-Za-z2-9]{24}", password) for password in passwords)
-    assert not set("".join(passwords)) & set("IlOo")
 
 
 # Who logs in
@@ -370,7 +314,7 @@ def test_the_work_is_of_the_same_costs_too(monkeypatch: pytest.MonkeyPatch) -> N
         costs.append(n)
         return scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=maxmem, dklen=dklen)
 
-    monkeypatch.setattr(passdb_module, "scrypt", watched)
+    monkeypatch.setattr(passwords, "scrypt", watched)
     bench = Bench(*MIXED)
     for login in ("alice", "bob@contoso.com", "carol", "dave", "nobody"):
         costs.clear()

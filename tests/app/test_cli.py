@@ -14,14 +14,11 @@ from pathlib import Path
 import pytest
 
 from proxy import __version__
-from proxy.accounts.store import StateFolderHeld, StoreDamaged
-from proxy.accounts.vault import KeyUnusable
 from proxy.app import cli
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError
 from proxy.config.findings import refusal
-from proxy.login import Fault, LoginRefused, Refusal
 from tests.app.home import Home
 
 ROOT = Path(__file__).parents[2]
@@ -141,16 +138,6 @@ def test_wrong_usage_ends_with_2(arguments: str, said: str) -> None:
         (UsageError("Give it."), 2, "mailferry: Give it.\n"),
         (DeskError("It failed."), 1, "mailferry: It failed.\n"),
         (DeskError("Unknown.", 2), 2, "mailferry: Unknown.\n"),
-        (LoginRefused(Refusal.TRY_LATER, "Later.", fault=Fault.NETWORK), 1, "mailferry: Later.\n"),
-        (LoginRefused(Refusal.SIGN_IN_NEEDED, "Sign in.", fault=Fault.CLIENT), 3, "mailferry: Sign in.\n"),
-        (StoreDamaged("Damaged."), 1, "mailferry: Damaged.\n"),
-        (KeyUnusable("No key."), 1, "mailferry: No key.\n"),
-        (
-            StateFolderHeld(17),
-            5,
-            "mailferry: Another mailferry (process 17) works in the state folder; wait or stop it.\n",
-        ),
-        (StateFolderHeld(None), 5, "mailferry: Another mailferry works in the state folder; wait or stop it.\n"),
         (refusal(Path("c.yaml"), "is wrong", "mend it", line=3), 2, "mailferry: c.yaml:3: is wrong; mend it\n"),
         (
             ConfigurationError([*refusal(Path("a"), "x", "y").findings, *refusal(Path("b"), "x", "y").findings]),

@@ -17,8 +17,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from proxy.accounts.store import StoreUnavailable
-from proxy.app.control import MAX_REQUEST_OCTETS, SOCKET_NAME, ControlSocket, NoDaemon, ask_daemon
-from proxy.app.desk import Answer, DeskError
+from proxy.app.answers import Answer, DeskError
+from proxy.app.asking import SOCKET_NAME, NoDaemon, ask_daemon
+from proxy.app.control import MAX_REQUEST_OCTETS, ControlSocket
 from proxy.login import Fault, LoginRefused, Refusal
 from proxy.network.doors import CannotListen
 from tests.app.home import PATIENCE_S, Turning

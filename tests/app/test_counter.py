@@ -8,9 +8,9 @@ import pytest
 import twisted.internet
 
 from proxy.accounts.store import lock_state_folder
-from proxy.app.control import SOCKET_NAME
+from proxy.app.answers import DeskError
+from proxy.app.asking import SOCKET_NAME
 from proxy.app.counter import Counter, reload_daemon
-from proxy.app.desk import DeskError
 from proxy.config import remove_account
 from tests.app.home import ALICE, Beside, Home, new_reactor
 

@@ -10,8 +10,8 @@ import pytest
 
 from proxy.accounts.backup import Head, open_records
 from proxy.accounts.sealed import SealedTable
+from proxy.app.answers import DeskError
 from proxy.app.custody import SPOOL
-from proxy.app.desk import DeskError
 from proxy.config.files import write_atomically
 from proxy.demo import browser
 from proxy.demo.identity import IdentityProvider

@@ -25,14 +25,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from proxy.accounts.store import lock_state_folder
-from proxy.app.control import SOCKET_NAME, ask_daemon
+from proxy.app.answers import DeskError
+from proxy.app.asking import SOCKET_NAME, ask_daemon
 from proxy.app.daemon import (
     UnusableCertificate,
     count_sessions,
     listener_contexts,
     raise_descriptor_limit,
 )
-from proxy.app.desk import DeskError
 from proxy.demo.certificates import LocalCertificate, local_certificate
 from proxy.network.limits import Gate
 from proxy.network.session import kind_of

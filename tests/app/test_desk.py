@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, fail, gatherResults
 
 from proxy.accounts.store import StoreError, StoreUnavailable
 from proxy.app import desk as desk_module
-from proxy.app.desk import Desk, DeskError
+from proxy.app.answers import DeskError
+from proxy.app.desk import Desk
 from proxy.demo import browser
 from proxy.demo.identity import IdentityProvider
 from proxy.login import LoginRefused, Refusal

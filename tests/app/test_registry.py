@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.accounts.passdb import verify_hash
+from proxy.accounts.passwords import verify_hash
 from proxy.app.registry import Registry, by_field
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import ConfigurationError, Value

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from proxy.app import rehearsal
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.recollection import Recollection
 from proxy.app.rehearsal import SendingRehearsal
 from proxy.demo.browser import sign_in

@@ -19,7 +19,8 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from proxy.accounts.passdb import PassDb, hash_password
+from proxy.accounts.passdb import PassDb
+from proxy.accounts.passwords import hash_password
 from proxy.config.settings import Account, LocalPassword
 from proxy.login import Credentials, LoginRefused
 from tests.accounts.fakes import account

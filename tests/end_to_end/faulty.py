@@ -23,8 +23,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
+from proxy.app.asking import ask_daemon
 from proxy.app.cli import run
-from proxy.app.control import ask_daemon
 from proxy.demo import browser
 from proxy.demo.directory import Refused
 from proxy.demo.doors import AUTHORIZE, DEVICE_CODE, DISCOVERY, TOKEN

@@ -21,8 +21,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from proxy.accounts.passdb import hash_password
-from proxy.app.control import ask_daemon
+from proxy.accounts.passwords import hash_password
+from proxy.app.asking import ask_daemon
 from proxy.demo.browser import sign_in
 from proxy.demo.certificates import LocalCertificate, local_certificate
 from proxy.demo.identity import IdentityProvider

@@ -24,8 +24,8 @@ from unittest import mock
 import pytest
 
 from proxy import config as configuration
-from proxy.accounts.passdb import hash_password
-from proxy.app.control import ask_daemon
+from proxy.accounts.passwords import hash_password
+from proxy.app.asking import ask_daemon
 from proxy.config import Value
 from proxy.demo.certificates import LocalCertificate
 from proxy.demo.doors import DISCOVERY

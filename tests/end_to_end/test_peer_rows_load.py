@@ -16,7 +16,7 @@ from functools import partial
 
 import pytest
 
-from proxy.accounts.passdb import hash_password, verify_hash
+from proxy.accounts.passwords import hash_password, verify_hash
 from tests.end_to_end.exchange import PATIENCE_S, Exchange, Wire
 from tests.end_to_end.messages import message
 from tests.end_to_end.quay import (

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.demo.browser import Return, sign_in
 from proxy.demo.identity import Failure
 from tests.end_to_end.exchange import PATIENCE_S, Exchange

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from tests.end_to_end.exchange import PATIENCE_S, Wire
 from tests.end_to_end.quay import QuayFerry, announce, let_in, log_in, mailbox, scripted_quay
 from tests.servers.child import free_port

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from proxy.app.control import ask_daemon
+from proxy.app.asking import ask_daemon
 from proxy.demo import browser
 from proxy.demo.certificates import local_certificate
 from proxy.demo.identity import IdentityProvider

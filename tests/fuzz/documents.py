@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from proxy.accounts import passdb
+from proxy.accounts import passdb, passwords
 from proxy.accounts.vault import Damaged, Vault, WrongKey
 from proxy.config.document import MappingNode, Node, ScalarNode, SequenceNode, Value, parse, plain, render
 from proxy.config.findings import ConfigurationError, Finding, Report
@@ -185,14 +185,14 @@ def read_hash(octets: bytes) -> None:
     """A PHC string is one that can be run, or a ValueError that shows none of it; any login can be looked up."""
     text = octets[:512].decode("utf-8", "replace")
     try:
-        found = passdb._Hash.parse(text)
+        found = passwords.Hash.parse(text)
     except ValueError as error:
         said = str(error)
         assert not any(part in said for part in re.findall(r"[\w+/]{16,}", text)), "an error shows the hash"
     else:
         cost = found.cost
-        assert (128 * cost.r) << cost.ln <= passdb.MAX_SCRYPT_OCTETS
-        assert cost.p <= passdb.MAX_SCRYPT_P
+        assert (128 * cost.r) << cost.ln <= passwords.MAX_SCRYPT_OCTETS
+        assert cost.p <= passwords.MAX_SCRYPT_P
         assert base64.b64encode(found.hash).decode()[:8] not in repr(found) or len(found.hash) < 8
         if (128 * cost.r) << cost.ln <= MAX_TRIED_OCTETS and cost.p <= 2:
             right = found.verify(b"canary")

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from proxy import __version__
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Finding, summary, told
 from proxy.app.doctor.redaction import LEFT_OUT, Redactor
 from proxy.app.doctor.scene import MAX_ACCOUNTS, Scene

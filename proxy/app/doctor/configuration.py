@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxy.app.control import SOCKET_NAME
+from proxy.app.asking import SOCKET_NAME
 from proxy.app.doctor.findings import Finding, fail, ok, warn
 from proxy.app.doctor.scene import MAX_ACCOUNTS, Scene
 from proxy.config.files import exposure

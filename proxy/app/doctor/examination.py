@@ -14,7 +14,7 @@ from functools import partial
 
 from proxy.accounts.store import StateFolderHeld, StoreError
 from proxy.accounts.vault import KeyUnusable
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.configuration import check_configuration, check_files
 from proxy.app.doctor.findings import Finding, Verdict, fail
 from proxy.app.doctor.grant import SIGN_IN, UNDER_WAY, check_grant

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from proxy.accounts.permissions import scopes
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Finding, Verdict, fail, ok, warn
 from proxy.app.doctor.scene import Scene
 from proxy.config import Account

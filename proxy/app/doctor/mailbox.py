@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor import grant
 from proxy.app.doctor.findings import Finding, Verdict, ok, warn
 from proxy.app.doctor.scene import Scene

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from proxy import config as configuration
-from proxy.app.control import NoDaemon, ask_daemon
-from proxy.app.desk import Answer, DeskError
+from proxy.app.answers import Answer, DeskError
+from proxy.app.asking import NoDaemon, ask_daemon
 from proxy.config import Account, App, Config, ConfigurationError
 from proxy.config.clouds import SIGN_IN_HOSTS
 from proxy.config.findings import Finding as Fault

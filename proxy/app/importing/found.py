@@ -14,6 +14,9 @@ from typing import Literal
 
 from proxy.config.settings import ProtocolName
 
+KINDS = ("email-oauth2-proxy", "sasl-xoauth2", "davmail")
+"""Whose files can be read, as `--kind` calls them; the first that recognises a text has it (`readers.py`)."""
+
 
 class Verdict(enum.Enum):
     TAKEN = "taken"

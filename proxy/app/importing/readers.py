@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.app.importing import davmail, email_oauth2_proxy, sasl_xoauth2
-from proxy.app.importing.found import Found, Text
+from proxy.app.importing.found import KINDS, Found, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,17 @@ def _names_none(_: Text) -> list[str]:
     return []
 
 
-READERS: Mapping[str, Reader] = {
-    "email-oauth2-proxy": Reader(
-        email_oauth2_proxy.PROGRAM, email_oauth2_proxy.recognises, email_oauth2_proxy.read, _names_none
-    ),
-    "sasl-xoauth2": Reader(sasl_xoauth2.PROGRAM, sasl_xoauth2.recognises, sasl_xoauth2.read, sasl_xoauth2.refers_to),
-    "davmail": Reader(davmail.PROGRAM, davmail.recognises, davmail.read, davmail.refers_to),
-}
-"""By the word that `--kind` takes; the first that recognises a text has it."""
+READERS: Mapping[str, Reader] = dict(
+    zip(
+        KINDS,
+        (
+            Reader(email_oauth2_proxy.PROGRAM, email_oauth2_proxy.recognises, email_oauth2_proxy.read, _names_none),
+            Reader(sasl_xoauth2.PROGRAM, sasl_xoauth2.recognises, sasl_xoauth2.read, sasl_xoauth2.refers_to),
+            Reader(davmail.PROGRAM, davmail.recognises, davmail.read, davmail.refers_to),
+        ),
+        strict=True,
+    )
+)
 
 
 def reader_of(text: Text) -> Reader | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from proxy.app.desk import no_account
+from proxy.app.answers import no_account
 from proxy.app.doctor.examination import Looking, examine
 from proxy.app.doctor.findings import ACTORS, FAULTS, Finding, Verdict, summary, worst
 from proxy.app.doctor.scene import daemon_only, survey

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from proxy.accounts.sign_in import CODE_LIFE_S
 from proxy.accounts.store import StoreError
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page.wire import Page, Problem, Received, Works, path_to, read_form
 
 MAX_RETURNS = 100  # as many as there may be sign-ins (accounts/sign_in.py)

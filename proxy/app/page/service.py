@@ -18,7 +18,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.http import HTTPChannel, Request
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page.guard import Guard
 from proxy.app.page.metrics import look
 from proxy.app.page.returning import Returns

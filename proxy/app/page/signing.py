@@ -10,7 +10,7 @@ import datetime
 from typing import Any
 
 from proxy.accounts.endings import pasted
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page.wire import Answer, Asked, Page, Problem, Redirect, Route, path_to
 from proxy.config import Account
 from proxy.config.settings import Flow

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError
 from proxy import __version__
 from proxy.accounts.store import StoreError
 from proxy.app import page as package
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page.guard import Guard, Session, Turned
 from proxy.app.page.wire import (
     Answer,

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from proxy.app.answers import DeskError
 from proxy.app.certificates import (
     acknowledge,
     announcements,
@@ -16,7 +17,6 @@ from proxy.app.certificates import (
     presented,
     uses_authority,
 )
-from proxy.app.desk import DeskError
 from proxy.app.programs.guide import Needs, as_text
 from proxy.app.programs.trusting import FILE, SYSTEMS, find_system
 from proxy.app.verbs.lookup import find_config

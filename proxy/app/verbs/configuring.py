@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from proxy import config as configuration
-from proxy.accounts.passdb import hash_password
+from proxy.accounts.passwords import hash_password
+from proxy.app.answers import EXIT_USAGE, DeskError
 from proxy.app.counter import Counter, reload_daemon
-from proxy.app.desk import EXIT_USAGE, DeskError
 from proxy.app.verbs.lookup import find_account, find_config, find_loaded, find_only_app, find_registry
 from proxy.app.verbs.terminal import UsageError, ask, print_table, read_line, shown
 from proxy.config import Account, App, Config, ConfigurationError, Value

@@ -11,8 +11,8 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from proxy.app.answers import EXIT_FAILED, DeskError
 from proxy.app.certificates import announcements, read_authority
-from proxy.app.desk import EXIT_FAILED, DeskError
 from proxy.app.programs.clients import CLIENTS, Client, find_client, guide
 from proxy.app.programs.connection import Connection, Unreachable
 from proxy.app.programs.guide import File, Guide, Needs, as_text

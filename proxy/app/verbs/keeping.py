@@ -27,9 +27,9 @@ from proxy.accounts.backup import (
     parse,
     seal_files,
 )
+from proxy.app.answers import EXIT_FAILED, DeskError
 from proxy.app.counter import Counter, reload_daemon
 from proxy.app.custody import SPOOL
-from proxy.app.desk import EXIT_FAILED, DeskError
 from proxy.app.verbs.lookup import find_config, find_main_file
 from proxy.app.verbs.terminal import UsageError, read_line
 from proxy.config import Config

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from proxy import config as configuration
-from proxy.app.desk import no_account
+from proxy.app.answers import no_account
 from proxy.app.registry import Registry
 from proxy.app.verbs.terminal import UsageError
 from proxy.config import Account, Config

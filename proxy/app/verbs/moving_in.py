@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy.app.answers import EXIT_FAILED
 from proxy.app.counter import Counter
-from proxy.app.desk import EXIT_FAILED
 from proxy.app.importing.found import Found, FoundAccount, Judged, Verdict
 from proxy.app.importing.gathering import Gathered, NothingFound, gather
 from proxy.app.importing.planning import Opened, Outcome, Plan, foresee, listener_lines, open_account, plan

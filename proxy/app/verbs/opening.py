@@ -11,8 +11,8 @@ import sys
 import webbrowser
 from argparse import Namespace
 
-from proxy.app.control import NoDaemon, ask_daemon
-from proxy.app.desk import EXIT_NO_DAEMON, DeskError
+from proxy.app.answers import EXIT_NO_DAEMON, DeskError
+from proxy.app.asking import NoDaemon, ask_daemon
 from proxy.app.verbs.lookup import find_config
 
 LINK_LIFE_MINUTES = 10  # page/guard.py

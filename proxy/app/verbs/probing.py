@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from proxy import config as configuration
+from proxy.app.answers import EXIT_FAILED, EXIT_SIGN_IN_NEEDED, EXIT_USAGE
 from proxy.app.counter import Counter
-from proxy.app.desk import EXIT_FAILED, EXIT_SIGN_IN_NEEDED, EXIT_USAGE
 from proxy.app.doctor import bundle
 from proxy.app.doctor import configuration as files
 from proxy.app.doctor.examination import Looking, examine

@@ -7,8 +7,8 @@ import sys
 from argparse import Namespace
 
 from proxy import config as configuration
-from proxy.app.control import NoDaemon, ask_daemon
-from proxy.app.desk import EXIT_NO_DAEMON, DeskError
+from proxy.app.answers import EXIT_NO_DAEMON, DeskError
+from proxy.app.asking import NoDaemon, ask_daemon
 from proxy.app.verbs import opening
 from proxy.app.verbs.lookup import find_config, find_loaded
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.accounts.endings import pasted
+from proxy.app.answers import EXIT_SIGN_IN_NEEDED, DeskError
 from proxy.app.counter import Counter
-from proxy.app.desk import EXIT_SIGN_IN_NEEDED, DeskError
 from proxy.app.verbs.lookup import find_account, find_config
 from proxy.app.verbs.redirect import Catcher, can_catch
 from proxy.app.verbs.terminal import read_line

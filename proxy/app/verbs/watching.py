@@ -6,13 +6,12 @@ What each side says before its login then stands in the daemon's own log, withou
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from argparse import Namespace
 
-from proxy.app.control import NoDaemon, ask_daemon
-from proxy.app.desk import EXIT_NO_DAEMON, Answer, DeskError
+from proxy.app.answers import EXIT_NO_DAEMON, Answer, DeskError
+from proxy.app.asking import NoDaemon, ask_daemon
 from proxy.app.verbs.lookup import find_config
 from proxy.app.verbs.terminal import UsageError
 from proxy.network.watches import MAX_WATCH_S
@@ -31,7 +30,7 @@ def log(options: Namespace) -> int:
         elif options.stop:
             answer = ask_daemon(state_dir, "unwatch", {"whom": options.whom})
         else:
-            answer = ask_daemon(state_dir, "watch", {"whom": options.whom, "for_s": options.for_s})
+            answer = ask_daemon(state_dir, "watch", {"whom": options.whom, "for_s": duration_s(options.for_time)})
     except NoDaemon:
         text = "It is the daemon that writes the log, and none runs here. Start it: mailferry serve"
         raise DeskError(text, EXIT_NO_DAEMON) from None
@@ -51,9 +50,9 @@ def _span(left_s: float) -> str:
 
 
 def duration_s(text: str) -> float:
-    """`90s`, `10m`, `1h`; a number alone is minutes."""
+    """`90s`, `10m`, `1h`; a number alone is minutes. Raises: UsageError: it is none, or too long."""
     found = _DURATION.fullmatch(text.strip().lower())
     spelt = int(found[1]) * _UNITS_S[found[2]] if found else 0
     if not 0 < spelt <= MAX_WATCH_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 10m or 1h; an hour is the longest")
+        raise UsageError(f"{text!r} is not a time like 90s, 10m or 1h; an hour is the longest")
     return float(spelt)

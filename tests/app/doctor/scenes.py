@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Finding
 from proxy.app.doctor.scene import Ask, Place, Scene, survey
 from proxy.config.settings import UpstreamTls

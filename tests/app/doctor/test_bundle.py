@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from proxy.accounts.passdb import hash_password
-from proxy.app.desk import DeskError
+from proxy.accounts.passwords import hash_password
+from proxy.app.answers import DeskError
 from proxy.app.doctor.bundle import report, write
 from proxy.app.doctor.findings import Finding, fail, ok
 from proxy.app.doctor.scene import Scene

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.accounts.store import StateFolderHeld, StoreUnavailable
 from proxy.accounts.vault import KeyUnusable
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.examination import Check, Looking, checks, examine, perform
 from proxy.app.doctor.findings import Finding, Verdict, ok
 from proxy.login import Fault

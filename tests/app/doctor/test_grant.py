@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Verdict
 from proxy.app.doctor.grant import SIGN_IN, UNDER_WAY, check_grant, judge, refused
 from proxy.config import Account

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Verdict
 from proxy.app.doctor.mailbox import check_mailbox, judge
 from proxy.config import Account

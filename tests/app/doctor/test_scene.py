@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.doctor import scene as scenes
 from proxy.app.doctor.scene import MAX_ACCOUNTS, daemon_only, sign_in_place
 from tests.app.doctor.scenes import scene_of

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page import service
 from proxy.app.page.service import PageService, make_page
 from proxy.app.registry import Registry

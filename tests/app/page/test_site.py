@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.accounts.store import StoreUnavailable
-from proxy.app.desk import DeskError
+from proxy.app.answers import DeskError
 from proxy.app.page.site import Site, found_routes
 from proxy.app.page.wire import Answer, Asked, Download, Handler, Page, Problem, Redirect, Route
 from proxy.app.verbs.terminal import UsageError

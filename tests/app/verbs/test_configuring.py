@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.accounts.passdb import verify_hash
+from proxy.accounts.passwords import verify_hash
 from tests.app.home import ALICE, APPLICATION_ID, DESK, ROBOT_ID, SECRET, Beside, Home, Told, printed_password
 
 APP_FILE, ALICE_FILE = "app-work.yaml", f"account-{ALICE}.yaml"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from proxy.accounts.passdb import verify_hash
+from proxy.accounts.passwords import verify_hash
 from proxy.accounts.store import lock_state_folder
+from proxy.app.answers import DeskError
 from proxy.app.counter import Counter
-from proxy.app.desk import DeskError
 from proxy.demo.identity import IdentityProvider
 from tests.app.home import ALICE, APPLICATION_ID, DESK, ROBOT_ID, SECRET, Beside, Home, Told, Turning, printed_password
 from tests.app.importing.granting import granted_elsewhere

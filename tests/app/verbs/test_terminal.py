@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proxy.accounts.passdb import verify_hash
+from proxy.accounts.passwords import verify_hash
 from proxy.app.verbs.terminal import print_table, shown
 from tests.app.home import ALICE, APPLICATION_ID, SECRET, Home
 
