@@ -17,8 +17,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent
-TOGETHER = ("clients",)  # its programs share one daemon, and fill one table
-FIRST = ("clients", "end_to_end", "browser")
+TOGETHER = ("clients", "systemd")  # programs that share one daemon and fill one table; a machine installed once
+FIRST = ("systemd", "clients", "end_to_end", "browser")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

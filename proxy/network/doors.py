@@ -13,14 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from proxy.config.settings import Listener
+from proxy.config.settings import LOOPBACK_ADDRESSES, Listener
 from proxy.log import Log
 from proxy.network.handed import Handed
 from proxy.network.port import Peer, Port, bind
 from proxy.network.reactor import Reactor
 from proxy.network.session import Door
-
-LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")  # `localhost` means both: Windows and Java try ::1 first
 
 CameIn = Callable[[Door, socket.socket, Peer], None]
 

@@ -24,8 +24,8 @@ from proxy.app.page.metrics import look
 from proxy.app.page.returning import Returns
 from proxy.app.page.site import Site
 from proxy.app.page.wire import MAX_BODY_OCTETS, Received, Sent, Works, headers_for
+from proxy.config.settings import LOOPBACK_ADDRESSES
 from proxy.log import Log
-from proxy.network.doors import LOOPBACK_ADDRESSES
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort

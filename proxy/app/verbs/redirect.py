@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler
 
 from proxy.accounts.outcomes import explain, sort_error
 from proxy.app.verbs.terminal import UsageError
-from proxy.network.doors import LOOPBACK_ADDRESSES
+from proxy.config.settings import LOOPBACK_ADDRESSES
 
 MAX_FORM_OCTETS = 65_536
 READ_LIMIT_S = 10.0  # a browser sends its request at once
