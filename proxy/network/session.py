@@ -27,13 +27,24 @@ from proxy.metrics import Metrics, Stopwatch
 from proxy.network.balancer import NoHeader, announced_peer
 from proxy.network.connection import Connection, Lost
 from proxy.network.limits import Gate
+from proxy.network.lobby import Lobby
 from proxy.network.mailboxes import Mailboxes, OpenMailbox
 from proxy.network.reactor import Reactor
 from proxy.network.relay import Relay
 from proxy.network.stream import Stream
 from proxy.network.throttle import Throttle
 from proxy.network.watches import Transcript, Watches
-from proxy.protocols.dialogue import Action, Front, FrontSettings, Login, MailProtocol, printable
+from proxy.protocols.dialogue import (
+    CROWDED_OUT,
+    STOPPING,
+    Action,
+    Dismissal,
+    Front,
+    FrontSettings,
+    Login,
+    MailProtocol,
+    printable,
+)
 from proxy.protocols.overheard import login_back_off_s
 from proxy.protocols.strangers import TLS_CLIENT_HELLO, TLS_ON_PLAIN_PORT
 
@@ -72,6 +83,7 @@ class Services:
     reactor: Reactor
     metrics: Metrics = field(default_factory=Metrics)
     watches: Watches = field(default_factory=lambda: Watches(time.monotonic))
+    lobby: Lobby = field(default_factory=Lobby)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ class Session:
         """Under way, or the last one."""
         self._relay: Relay | None = None
         self._peeking = False
-        self._stopping = False
+        self._dismissed: Dismissal | None = None
         self._transcript: Transcript | None = None
         """Of the dialogue with the mail program, while the log or a watch wants it."""
 
@@ -119,6 +131,7 @@ class Session:
             stream.abortConnection()
             return
         finally:
+            self._services.lobby.leave(self)
             if self._limit.active():
                 self._limit.cancel()
         if joined is not None:
@@ -135,11 +148,15 @@ class Session:
 
     def stop(self) -> None:
         """The daemon stops: end what is under way, within the relay's bound, say so, and close."""
-        self._stopping = True
         if self._relay is not None:
             self._relay.part()
-        elif not self._peeking:  # else `_greet` knows in a moment how to say it
-            self._end(lambda front: front.dismissed())
+        else:
+            self._dismiss(STOPPING)
+
+    def make_room(self) -> None:
+        """The lobby is full, and this session has been there longest."""
+        self._services.metrics.connection_refused(self._protocol.name)
+        self._dismiss(CROWDED_OUT)
 
     # --- the steps
 
@@ -206,6 +223,7 @@ class Session:
         if any(self._peer in network for network in door.listener.proxy_protocol):
             self._peer = await announced_peer(stream, self._services.reactor) or self._peer
             self._log = self._log.bind(peer=str(self._peer))
+        self._services.lobby.enter(self, self._peer)
         implicit = tls is ListenerTls.IMPLICIT
         if tls is ListenerTls.AUTO:
             self._peeking = True
@@ -229,8 +247,8 @@ class Session:
         dialogue = self._protocol.front(settings)
 
         def greet() -> list[Action]:
-            if self._stopping:
-                return dialogue.dismissed()
+            if self._dismissed is not None:
+                return dialogue.dismissed(self._dismissed)
             refused = self._turned_away()
             if refused is None:
                 return dialogue.opened()
@@ -410,6 +428,11 @@ class Session:
 
     def _limit_to(self, limit_s: float) -> None:
         self._limit.reset(limit_s)
+
+    def _dismiss(self, why: Dismissal) -> None:
+        self._dismissed = why
+        if not self._peeking:  # else `_greet` knows in a moment how to say it
+            self._end(lambda front: front.dismissed(why))
 
     def _expire(self) -> None:
         self._end(lambda front: front.expired())

@@ -141,7 +141,7 @@ class Throttle:
         )
         readings = [(login.encode(), password) for login, password in read_credentials(credentials)]
         pairs = [(self._digest(login), self._digest(login, password)) for login, password in readings]
-        return _Attempt(_source(peer), name, pairs, local=peer.is_loopback)
+        return _Attempt(source_of(peer), name, pairs, local=peer.is_loopback)
 
     def _stop(self, attempt: _Attempt) -> None:
         """Raises: LoginRefused: this attempt is not worth a hash."""
@@ -249,7 +249,7 @@ class _Turns:
         self._handing_on = False
 
 
-def _source(peer: IPv4Address | IPv6Address) -> Source:
+def source_of(peer: IPv4Address | IPv6Address) -> Source:
     return peer if isinstance(peer, IPv4Address) else IPv6Network((int(peer), 64), strict=False)
 
 

@@ -24,7 +24,18 @@ from typing import Literal, Protocol
 from proxy.login import Bearer, Credentials, LoginRefused, Refusal
 
 SECRET = b"<secret>"
-STOPPING = "mailferry is stopping; your program will connect again by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """Why a mail program is sent away, which has done nothing wrong: a word for the log, a sentence for the program."""
+
+    reason: str
+    text: str
+
+
+STOPPING = Dismissal("stopping", "mailferry is stopping; your program will connect again by itself")
+CROWDED_OUT = Dismissal("crowded_out", "Too many connections wait for a login here, and yours has waited longest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +141,8 @@ class Front(Protocol):
         """The time for logging in, or the one that `ExpireIn` named, is over: say goodbye and close."""
         ...
 
-    def dismissed(self) -> list[Action]:
-        """The daemon stops: say so, and close."""
+    def dismissed(self, why: Dismissal) -> list[Action]:
+        """Say why, and close."""
         ...
 
     def unread(self) -> bytes:

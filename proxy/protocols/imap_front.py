@@ -20,9 +20,9 @@ from proxy.login import Credentials, LoginRefused, Refusal
 from proxy.protocols import imap_capabilities, legible, sasl
 from proxy.protocols.deferral import DEFERRABLE, DEFERRED_LIMIT_S
 from proxy.protocols.dialogue import (
-    STOPPING,
     Action,
     Close,
+    Dismissal,
     ExpireIn,
     FrontSettings,
     InputBuffer,
@@ -161,10 +161,10 @@ class ImapFront:
             return self._bye(self._why, "deferred_failure", self._why_shown)
         return self._bye("The time for logging in is over", "login_deadline")
 
-    def dismissed(self) -> list[Action]:
+    def dismissed(self, why: Dismissal) -> list[Action]:
         if self._deferred:
-            return self._bye(self._why, "stopping", self._why_shown)
-        return self._bye(STOPPING, "stopping")
+            return self._bye(self._why, why.reason, self._why_shown)
+        return self._bye(why.text, why.reason)
 
     def unread(self) -> bytes:
         return self._input.drain()

@@ -13,8 +13,8 @@ import re
 from proxy.protocols.dialogue import STOPPING
 from proxy.protocols.overheard import idles
 
-_IMAP_BYE = f"* BYE {STOPPING}.\r\n".encode()
-_SMTP_BYE = f"421 4.3.2 {STOPPING}.\r\n".encode()
+_IMAP_BYE = f"* BYE {STOPPING.text}.\r\n".encode()
+_SMTP_BYE = f"421 4.3.2 {STOPPING.text}.\r\n".encode()
 
 # One whole command, or the DONE that ends IDLE and has no tag of its own (RFC 2177 §3); no literal begins
 _IMAP_COMMAND = re.compile(rb"(?:(?i:DONE)|(?P<tag>[^ \r\n*+]+) [A-Za-z]+(?: [^\r\n]*)?)(?<!\})\r\n")

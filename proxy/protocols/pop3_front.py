@@ -16,9 +16,9 @@ from proxy.login import Credentials, LoginRefused, Refusal
 from proxy.protocols import legible, sasl
 from proxy.protocols.deferral import DEFERRABLE, DEFERRED_LIMIT_S
 from proxy.protocols.dialogue import (
-    STOPPING,
     Action,
     Close,
+    Dismissal,
     ExpireIn,
     FrontSettings,
     InputBuffer,
@@ -130,10 +130,10 @@ class Pop3Front:
             return self._close("deferred_failure")
         return self._close("login_deadline", _reply("-ERR [SYS/TEMP] No login in time, closing the connection"))
 
-    def dismissed(self) -> list[Action]:
+    def dismissed(self, why: Dismissal) -> list[Action]:
         if self.state is FrontState.DEFERRED:
-            return self._close("stopping")
-        return self._close("stopping", _reply(f"-ERR [SYS/TEMP] {STOPPING}"))
+            return self._close(why.reason)
+        return self._close(why.reason, _reply(f"-ERR [SYS/TEMP] {why.text}"))
 
     def unread(self) -> bytes:
         return self._input.drain()

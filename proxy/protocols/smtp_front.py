@@ -21,9 +21,9 @@ import re
 from proxy.login import Credentials, LoginRefused, Refusal
 from proxy.protocols import legible, sasl, smtp_extensions
 from proxy.protocols.dialogue import (
-    STOPPING,
     Action,
     Close,
+    Dismissal,
     FrontSettings,
     InputBuffer,
     LineTooLong,
@@ -161,8 +161,8 @@ class SmtpFront:
         reply = f"421 4.4.2 {self._hostname} No login in time, closing the connection"
         return self._close("login_deadline", _reply(reply))
 
-    def dismissed(self) -> list[Action]:
-        return self._close("stopping", _reply(f"421 4.3.2 {self._hostname} {STOPPING}"))
+    def dismissed(self, why: Dismissal) -> list[Action]:
+        return self._close(why.reason, _reply(f"421 4.3.2 {self._hostname} {why.text}"))
 
     def unread(self) -> bytes:
         mail, self._mail = self._mail, b""

@@ -19,6 +19,7 @@ from proxy.protocols import PROTOCOLS
 from proxy.protocols.dialogue import (
     Action,
     Close,
+    Dismissal,
     ExpireIn,
     Failed,
     Front,
@@ -88,7 +89,7 @@ class Playbook:
     def expired(self) -> list[Action]:
         raise NotImplementedError
 
-    def dismissed(self) -> list[Action]:
+    def dismissed(self, why: Dismissal) -> list[Action]:
         raise NotImplementedError
 
     def unread(self) -> bytes:

@@ -17,6 +17,7 @@ from proxy.config.settings import AuthFailures, ListenerTls, ProtocolName
 from proxy.demo.certificates import LocalCertificate
 from proxy.log import Log
 from proxy.login import Fault, LoginRefused, Refusal
+from proxy.network import lobby as lobby_module
 from proxy.network.limits import QUEUE_LIMIT_S
 from proxy.network.mailboxes import OPENING_LIMIT_S, REFUSED_PAUSES_S, UNHEARD_PAUSES_S
 from proxy.network.outages import KNOWN_AFTER_S, PROBE_EVERY_S
@@ -34,7 +35,7 @@ from proxy.network.session import (
 from proxy.network.stream import DELIVERY_LIMIT_S, LINGER_S, Stream
 from proxy.network.throttle import MAX_WRONG_PER_ADDRESS, WRONG_WINDOW_S
 from proxy.protocols import PROTOCOLS
-from proxy.protocols.dialogue import STOPPING
+from proxy.protocols.dialogue import CROWDED_OUT, STOPPING
 from tests.network.house import ALICE, LOGIN, PASSWORD, PEER, TOKEN, House, Mailbox, house, listener, with_connections
 from tests.network.turning import Peer, TurningReactor, socket_pair, watch
 
@@ -742,6 +743,79 @@ def test_an_upstream_that_offers_less_than_was_announced_ends_the_session(
     assert b"CHUNKING" not in hear(reactor, going, b"\r\n")
 
 
+# --- a full lobby
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lobby of two."""
+    monkeypatch.setattr(lobby_module, "MAX_IN_LOBBY", 2)
+
+
+def test_who_has_waited_longest_makes_room(
+    narrow: None, reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going, second, third = (greeted(reactor, home, door(certificate)) for _ in range(3))
+    reactor.settle()
+    assert going.over
+    assert hear(reactor, going) == f"* BYE {CROWDED_OUT.text}\r\n".encode()
+    assert (second.over, third.over) == (False, False)
+    assert (
+        home.services.metrics.registry.get_sample_value("mailferry_connections_refused_total", {"protocol": "imap"})
+        == 1
+    )
+
+
+@pytest.mark.parametrize("tls", [ListenerTls.IMPLICIT, ListenerTls.AUTO])
+def test_whoever_has_not_even_been_greeted_makes_room_too(
+    narrow: None, reactor: TurningReactor, certificate: LocalCertificate, home: House, tls: ListenerTls
+) -> None:
+    going = begin(reactor, home, door(certificate, tls=tls))
+    for _ in range(2):
+        greeted(reactor, home, door(certificate))
+    reactor.pass_time(MAX_AUTO_TLS_WAIT_S)
+    assert going.over
+    assert going.program.take() in (b"", f"* BYE {CROWDED_OUT.text}\r\n".encode())
+
+
+def test_who_has_logged_in_is_out_of_the_lobby(
+    narrow: None, reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    going = greeted(reactor, home, door(certificate))
+    going.program.say(IMAP_LOGIN)
+    hear(reactor, going)
+    for _ in range(5):
+        greeted(reactor, home, door(certificate))
+    going.program.say(b"b NOOP\r\n")
+    assert hear(reactor, going) == b"b OK done\r\n"
+    assert len(home.services.lobby) == 2
+
+
+def test_who_has_left_is_out_of_the_lobby(reactor: TurningReactor, certificate: LocalCertificate, home: House) -> None:
+    going = greeted(reactor, home, door(certificate))
+    assert len(home.services.lobby) == 1
+    going.program.close()
+    reactor.turn_until(lambda: going.over)
+    assert len(home.services.lobby) == 0
+
+
+def test_whom_a_balancer_brings_makes_room_for_others_of_his_own(
+    narrow: None, reactor: TurningReactor, certificate: LocalCertificate, home: House
+) -> None:
+    through = door(certificate, proxy_protocol=(ip_network("127.0.0.1"),))
+
+    def brought(address: str) -> Going:
+        going = begin(reactor, home, through)
+        going.program.say(f"PROXY TCP4 {address} 198.51.100.1 40000 143\r\n".encode())
+        reactor.turn_until(lambda: going.program.got.endswith(b"\r\n"))
+        return going
+
+    alice = brought("192.0.2.7")
+    mob = [brought("203.0.113.1") for _ in range(3)]
+    reactor.settle()
+    assert [each.over for each in (alice, *mob)] == [False, True, True, False]
+
+
 # --- the daemon stops
 
 
@@ -835,7 +909,7 @@ def test_stopping_a_relayed_session_at_rest_tells_the_program(
     going.program.take()
     going.session.stop()
     reactor.turn_until(lambda: going.program.at_eof)
-    said = {"imap": f"* BYE {STOPPING}.\r\n", "pop3": "", "smtp": f"421 4.3.2 {STOPPING}.\r\n"}[protocol]
+    said = {"imap": f"* BYE {STOPPING.text}.\r\n", "pop3": "", "smtp": f"421 4.3.2 {STOPPING.text}.\r\n"}[protocol]
     assert going.program.got == said.encode()
 
 

@@ -650,7 +650,7 @@ class RealBench(Bench):
             self.runs += 1
             return succeed(job())
 
-        monkeypatch.setattr("proxy.accounts.passdb.scrypt", counting)
+        monkeypatch.setattr("proxy.accounts.passwords.scrypt", counting)
         self.alice = replace(ALICE, logins=("alice",), passwords=(local(RIGHT), local(b"phone", ln=2)))
         self.bob = replace(ALICE, logins=("bob",), passwords=(local(b"builder"),))
         super().__init__(PassDb([self.alice, self.bob], run=run, now=lambda: self.clock_s))

@@ -117,7 +117,7 @@ def test_a_device_code_is_told_and_never_shown(protocol: str, defers: bool) -> N
         if dialogue.state.name == "AUTHENTICATING":
             said += dialogue.refuse(INVITED)
     assert CODE in "".join(action.data.decode() for action in said if isinstance(action, Send))
-    said += dialogue.dismissed()
+    said += dialogue.dismissed(STOPPING)
     assert CODE not in "".join(shown(said)) + repr(said)
     assert "<secret> Sign in." in "".join(shown(said))
 
@@ -133,9 +133,9 @@ def test_a_code_in_place_of_the_greeting_is_not_shown(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", LOGINS)
 def test_who_is_dismissed_hears_why(protocol: str) -> None:
-    *_, last = shown(front(protocol).dismissed())
+    *_, last = shown(front(protocol).dismissed(STOPPING))
     assert last.startswith({"imap": "* BYE ", "pop3": "-ERR ", "smtp": "421 "}[protocol])
-    assert STOPPING in last
+    assert STOPPING.text in last
 
 
 @pytest.mark.parametrize(("protocol", "told"), [("imap", ["* BYE Sign in."]), ("pop3", [])])
@@ -143,7 +143,7 @@ def test_a_deferred_login_is_dismissed_with_its_reason(protocol: str, told: list
     dialogue = front(protocol)
     dialogue.received(LOGINS[protocol] + b"\r\n")
     dialogue.refuse(LoginRefused(Refusal.SIGN_IN_NEEDED, "Sign in.", fault=Fault.CLIENT))
-    assert shown(dialogue.dismissed()) == told
+    assert shown(dialogue.dismissed(STOPPING)) == told
 
 
 GREETINGS = {

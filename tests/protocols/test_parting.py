@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from proxy.protocols import PROTOCOLS, parting
 from proxy.protocols.dialogue import STOPPING
 
-BYE = f"* BYE {STOPPING}.\r\n".encode()
-SEE_YOU = f"421 4.3.2 {STOPPING}.\r\n".encode()
+BYE = f"* BYE {STOPPING.text}.\r\n".encode()
+SEE_YOU = f"421 4.3.2 {STOPPING.text}.\r\n".encode()
 
 AT_REST = [
     ("imap", b"", b""),
