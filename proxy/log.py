@@ -86,6 +86,10 @@ def _quoted(value: Field) -> str:
     return text if text and all(c in _BARE for c in text) else json.dumps(text)
 
 
+def _priority(levelno: int) -> int:
+    return next(number for level, number in _PRIORITIES if levelno >= level)
+
+
 class _ForJournal(logging.Formatter):
     """Each line with its priority before it (sd-daemon(3)), so that `journalctl -p warning` knows it."""
 
@@ -94,7 +98,7 @@ class _ForJournal(logging.Formatter):
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        priority = _priority(record.levelno)
         return "\n".join(f"<{priority}>{line}" for line in self._form.format(record).split("\n"))
 
 
@@ -125,6 +129,13 @@ def _goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return environ.get("JOURNAL_STREAM") == f"{facts.st_dev}:{facts.st_ino}"
+
+
+def marked(text: str) -> str:
+    """An error for standard error; with its priority where that is systemd's journal, since units run commands too."""
+    if not _goes_to_journal(sys.stderr, os.environ):
+        return text
+    return "\n".join(f"<{_priority(logging.ERROR)}>{line}" for line in text.split("\n"))
 
 
 def start(level: str, form: Literal["text", "json"]) -> None:

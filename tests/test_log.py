@@ -110,6 +110,17 @@ def test_in_the_journal_every_line_has_its_priority(
         assert not any(line.startswith("<") for line in file)
 
 
+def test_a_commands_error_has_its_priority_in_the_journal_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w") as journal:
+        facts = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{facts.st_dev}:{facts.st_ino}")
+        assert log.marked("two\nlines") == "two\nlines"
+        monkeypatch.setattr("sys.stderr", journal)
+        assert log.marked("two\nlines") == "<3>two\n<3>lines"
+
+
 def test_a_log_says_everything_aloud_as_long_as_it_shall(capfd: pytest.CaptureFixture[str]) -> None:
     log.start("warning", "text")
     wanted = True

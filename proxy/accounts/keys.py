@@ -30,7 +30,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
-from proxy.accounts.vault import KEY_OCTETS, KeyUnusable
+from proxy.accounts.vault import KEY_OCTETS
 from proxy.config.settings import KeySource
 
 _KEY_FILE_OCTETS = 4_096  # a key file is one short line; whatever is longer is something else
@@ -47,6 +47,14 @@ _PUT_IN_PLACE = (
     "Now put the new key in the old one's place: what {next} holds belongs where {file} comes from. "
     "Until that is done, keep both."
 )
+
+
+class KeyUnusable(Exception):
+    """There is no key to work with. `text` tells a person what is wrong and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class KeyPlace(Protocol):

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from proxy.accounts.keys import KeyPlace
+from proxy.accounts.keys import KeyPlace, KeyUnusable
 from proxy.accounts.rows import NotBytes, Rows, make_file
-from proxy.accounts.vault import Damaged, KeyUnusable, Vault, WrongKey
+from proxy.accounts.vault import Damaged, Vault, WrongKey
 from proxy.log import Log
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]

@@ -29,14 +29,6 @@ class Damaged(Exception):
     """The record is not one of ours, or not whole, or not the one of this name."""
 
 
-class KeyUnusable(Exception):
-    """There is no key to work with. `text` tells a person what is wrong and what to do."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-
 class Vault:
     """Seals and opens with one key, whose id stands in the record."""
 

@@ -290,5 +290,5 @@ def _protocols(text: str) -> list[str]:
 
 
 def _fail(text: str, exit_code: int) -> int:
-    print(f"mailferry: {text}" if "\n" not in text else text, file=sys.stderr)
+    print(log.marked(f"mailferry: {text}" if "\n" not in text else text), file=sys.stderr)
     return exit_code

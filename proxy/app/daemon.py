@@ -17,13 +17,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
 from proxy import __version__
 from proxy import log as logging
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.store import StateFolderHeld, StoreError
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, DeskError
 from proxy.app.certificates import note_shown
 from proxy.app.control import ControlSocket
@@ -88,6 +88,7 @@ class Daemon:
         self._greet = greet
         self._handed = handed
         self._page: PageService | None = None
+        self._reloading = DeferredLock()
         self._recollection = Recollection()
 
     def begin(self) -> None:
@@ -190,11 +191,24 @@ class Daemon:
     # --- reload
 
     def _hang_up(self) -> None:
-        Deferred.fromCoroutine(self._reload()).addErrback(
-            lambda failure: log.error("configuration not reloaded; the old one stays", reason=str(failure.value))
-        )
+        Deferred.fromCoroutine(self._reload()).addErrback(lambda failure: failure.trap(DeskError) and None)
 
     async def _reload(self) -> list[str]:
+        """One after the other: systemd takes READY for the end of the only one.
+
+        Raises:
+            DeskError: as `_reload_now`; the log has it too.
+        """
+        await self._reloading.acquire()
+        try:
+            return await self._reload_now()
+        except DeskError as error:
+            log.error("configuration not reloaded; the old one stays", reason=error.text)
+            raise
+        finally:
+            self._reloading.release()
+
+    async def _reload_now(self) -> list[str]:
         """Apply what the files say now, certificates too, to all that comes from now on; sessions that run go on.
 
         Raises:

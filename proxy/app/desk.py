@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from proxy.accounts.backup import BackupUnusable
 from proxy.accounts.endings import AnotherPerson, Refused, SignedIn
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.sign_in import DeviceSignIn
 from proxy.accounts.store import StoreError
-from proxy.accounts.vault import KeyUnusable
 from proxy.app import custody, rehearsal
 from proxy.app.answers import (
     EXIT_FAILED,

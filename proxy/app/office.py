@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from proxy.accounts.invitations import Invitations
-from proxy.accounts.keys import key_place
+from proxy.accounts.keys import KeyUnusable, key_place
 from proxy.accounts.microsoft import POOL_THREADS, Microsoft
 from proxy.accounts.passdb import MAX_HASHES_AT_ONCE, PassDb
 from proxy.accounts.sign_in import SignIns
@@ -25,7 +25,6 @@ from proxy.accounts.states import AccountStates
 from proxy.accounts.store import SqliteStore, StoreError, lock_state_folder
 from proxy.accounts.tokens import Tokens
 from proxy.accounts.upkeep import Upkeep
-from proxy.accounts.vault import KeyUnusable
 from proxy.config import Config
 from proxy.metrics import Metrics
 from proxy.network.reactor import Reactor

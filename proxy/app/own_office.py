@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.store import StateFolderHeld, StoreError
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import EXIT_HELD, Answer, DeskError, refused_login
 from proxy.app.desk import Desk
 from proxy.app.office import Office

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.accounts.vault import KeyUnusable
+from proxy.accounts.keys import KeyUnusable
 
 KEY = bytes(range(32))
 NEXT_KEY = bytes(range(1, 33))

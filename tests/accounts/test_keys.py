@@ -15,8 +15,8 @@ from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
-from proxy.accounts.keys import KEYRING_SERVICE, FileKey, KeyringKey, key_place
-from proxy.accounts.vault import KEY_OCTETS, KeyUnusable
+from proxy.accounts.keys import KEYRING_SERVICE, FileKey, KeyringKey, KeyUnusable, key_place
+from proxy.accounts.vault import KEY_OCTETS
 from proxy.config.settings import KeySource
 
 KEY = bytes(range(32))

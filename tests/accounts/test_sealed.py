@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from proxy.accounts.keys import FileKey, KeyPlace
+from proxy.accounts.keys import FileKey, KeyPlace, KeyUnusable
 from proxy.accounts.rows import Rows
 from proxy.accounts.sealed import (
     JSON,
@@ -26,7 +26,7 @@ from proxy.accounts.sealed import (
     StoreUnavailable,
     Superseded,
 )
-from proxy.accounts.vault import KeyUnusable, Vault, WrongKey
+from proxy.accounts.vault import Vault, WrongKey
 from tests.accounts.key_places import KEY, NEXT_KEY, HeldKey
 
 ALICE, BOB, CAROL = "grant/work/alice@contoso.com", "grant/work/bob@contoso.com", "grant/work/carol@contoso.com"

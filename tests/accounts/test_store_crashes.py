@@ -27,9 +27,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.accounts.keys import FileKey
+from proxy.accounts.keys import FileKey, KeyUnusable
 from proxy.accounts.sealed import Record, SealedTable, Snapshot, StoreError
-from proxy.accounts.vault import KeyUnusable
 
 CHANGES = ("write", "pwrite64", "fsync", "fdatasync", "rename", "link", "unlink", "ftruncate", "fchmod", "mkdir")
 """What SQLite and Python's own writing of files come to; `test_no_other_call_changes_a_file` holds it true."""

@@ -10,9 +10,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from proxy.accounts import tokens
-from proxy.accounts.keys import key_place
+from proxy.accounts.keys import KeyUnusable, key_place
 from proxy.accounts.store import StateFolderHeld, StoreDamaged, lock_state_folder
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.office import Office, OfficeReactor
 from proxy.demo.doors import DISCOVERY
 from proxy.demo.identity import Failure, IdentityProvider

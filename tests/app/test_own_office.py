@@ -9,9 +9,9 @@ from unittest import mock
 import pytest
 import twisted.internet
 
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.sealed import StoreDamaged
 from proxy.accounts.store import StateFolderHeld, lock_state_folder
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import DeskError
 from proxy.app.desk import Desk
 from proxy.app.office import Office

@@ -41,11 +41,7 @@ def test_an_installation_below_a_folder(installed: Path) -> None:
     )
     assert done.stdout.startswith("mailferry ")
     units = installed / "etc/systemd/system"
-    assert {file.name for file in units.glob("mailferry*")} == {
-        "mailferry.service",
-        "mailferry.service.d",
-        "mailferry.socket",
-    }
+    assert {file.name for file in units.glob("mailferry*")} == {"mailferry.service", "mailferry.socket"}
     assert (installed / "etc/systemd/user/mailferry.service").is_file()
     assert os.access(installed / "usr/local/bin/mailferry", os.X_OK)
     assert (installed / "etc/fail2ban/filter.d/mailferry.conf").is_file()
@@ -64,6 +60,7 @@ def test_again_it_is_the_same_and_what_is_yours_stays(installed: Path) -> None:
     jail = installed / "etc/fail2ban/jail.d/mailferry.conf"
     own = installed / "etc/systemd/system/mailferry.service.d/own.conf"
     kept = {file: file.read_text() if file.exists() else "" for file in (config, jail)}
+    own.parent.mkdir()
     own.write_text("[Service]\nMemoryMax=1G\n")
     config.write_text(kept[config] + "# mine\n")
     jail.write_text("# mine\n")
@@ -76,6 +73,7 @@ def test_again_it_is_the_same_and_what_is_yours_stays(installed: Path) -> None:
     config.write_text(kept[config])
     jail.write_text(kept[jail])
     own.unlink()
+    own.parent.rmdir()
 
 
 def test_a_dry_run_changes_nothing(installed: Path, tmp_path: Path) -> None:
@@ -87,6 +85,16 @@ def test_a_dry_run_changes_nothing(installed: Path, tmp_path: Path) -> None:
         assert told.endswith("install: nothing was changed\n")
         assert run("uninstall", "--dry-run", "--purge", "--root", root).endswith("uninstall: nothing was changed\n")
         assert tree(root) == before
+
+
+def test_a_dry_run_of_the_real_thing() -> None:
+    """Without `--root`, as the README has it."""
+    told = run("install", "--dry-run", "--sockets")
+    assert "+ mv /opt/mailferry.new /opt/mailferry" in told
+    assert "+ install -m 0755" in told
+    assert told.endswith("install: nothing was changed\n")
+    run("credentials", "--dry-run")
+    run("uninstall", "--dry-run")
 
 
 def test_a_folder_of_an_older_installation_is_not_touched(installed: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ CONFIG = "/etc/mailferry/config.yaml"
 GOODBYES = {1143: b"* BYE", 1110: b"-ERR [SYS/TEMP]", 1587: b"421 "}
 RESTARTS = 3
 NAMES = ("app-work", "account-alice@contoso.com")
-CREDENTIALS = (Path(__file__).parents[2] / "systemd" / "credentials").read_text()
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+CREDENTIALS = (SYSTEMD / "credentials").read_text()
 """The script itself: the machine need not see this checkout, which may lie below /tmp."""
 
 
@@ -87,6 +88,22 @@ def test_reload(machine: Machine) -> None:
     machine.run("systemctl", "reload", "mailferry")
     assert "configuration reloaded" in machine.journal()
     assert machine.show("mailferry", "MainPID") == before
+
+
+def test_a_reload_that_is_refused_is_no_success(machine: Machine) -> None:
+    before = machine.show("mailferry", "MainPID")
+    machine.run("sh", "-c", f"cp -p {CONFIG} {CONFIG}.good && echo 'nonsense: 1' >>{CONFIG}")
+    machine.run("systemctl", "reload", "mailferry", exit_code=1)
+    assert re.search(r"config\.yaml:\d+: nonsense", machine.journal("--priority=err")), "the reason stands there"
+    machine.run("mv", f"{CONFIG}.good", CONFIG)
+    machine.run("sh", "-c", f"cp -p {CONFIG} {CONFIG}.good && echo 'state_dir: /var/lib/mailferry/other' >>{CONFIG}")
+    machine.run("systemctl", "reload", "mailferry")
+    assert "state_dir changed: restart mailferry to use it" in machine.journal("--priority=warning")
+    machine.run("mv", f"{CONFIG}.good", CONFIG)
+    machine.run("systemctl", "reload", "mailferry")
+    assert machine.show("mailferry", "MainPID") == before
+    for port, greeting in GREETINGS.items():
+        assert machine.inside(partial(greeted, port)).startswith(greeting)
 
 
 def test_the_journal_knows_how_bad_a_line_is(machine: Machine) -> None:
@@ -189,6 +206,26 @@ def test_a_restart_under_its_sockets_refuses_no_connect(machine: Machine) -> Non
     )
     assert failed == []
     assert machine.journal().count("held_by=systemd") >= 6 * (RESTARTS + 1)
+
+
+def test_the_installer_starts_it_and_with_sockets_if_told_so(machine: Machine) -> None:
+    """All of it but the program, which is there: this machine has no network to fetch it from."""
+    for file in SYSTEMD.rglob("*"):
+        if file.is_file():
+            text = re.sub(r"^program$", "", file.read_text(), flags=re.MULTILINE)
+            machine.write(f"/srv/systemd/{file.relative_to(SYSTEMD)}", text, "755")
+    machine.run("systemctl", "disable", "--now", "mailferry.socket", "mailferry.service")  # and forgets its starts
+    assert "install: done; next: mailferry page" in machine.run("/srv/systemd/install").splitlines()
+    assert machine.show("mailferry", "ActiveState") == "active"
+    assert machine.run("systemctl", "is-enabled", "mailferry.service") == "enabled"
+    assert machine.show("mailferry.socket", "ActiveState") == "inactive"
+    for _ in range(2):
+        machine.run("/srv/systemd/install", "--sockets")
+        assert machine.show("mailferry.socket", "ActiveState") == "active"
+        assert machine.run("systemctl", "is-enabled", "mailferry.socket") == "enabled"
+        assert machine.show("mailferry", "ActiveState") == "active"
+        assert machine.inside(partial(greeted, 1143)).startswith(b"* OK")
+    assert "alice@contoso.com" in machine.run("mailferry", "account", "list"), "what is yours stays"
 
 
 def test_a_daemon_that_hangs_is_ended_and_started_again(machine: Machine) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy import __version__
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.store import StateFolderHeld, StoreError
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Finding, summary, told
 from proxy.app.doctor.redaction import LEFT_OUT, Redactor

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.store import StateFolderHeld, StoreError
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import DeskError
 from proxy.app.doctor.configuration import check_configuration, check_files
 from proxy.app.doctor.findings import Finding, Verdict, fail

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
 
 from proxy import config as configuration
 from proxy.app.answers import EXIT_NO_DAEMON, DeskError
@@ -29,16 +32,19 @@ def serve(options: Namespace) -> int:
 
 def reload(options: Namespace) -> int:
     """Like SIGHUP, but what does not hold is said here. Raises: DeskError: it does not; nothing was changed."""
-    config = find_config(options)
-    try:
-        warnings = ask_daemon(config.state_dir, "reload", {})["warnings"]
-    except NoDaemon:
-        text = "No daemon runs here, so there is none to read the configuration again. Start it: mailferry serve"
-        raise DeskError(text, EXIT_NO_DAEMON) from None
-    for warning in warnings:
+    for warning in _reloaded(find_config(options).state_dir):
         print(warning, file=sys.stderr)
     print("The daemon works with the configuration as it is now. Sessions that run have not noticed.")
     return 0
+
+
+def _reloaded(state_dir: Path) -> list[str]:
+    """The daemon's warnings. It may still be at home where systemd put it: a new `state_dir` waits for a restart."""
+    for each in dict.fromkeys((state_dir, Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or state_dir))):
+        with suppress(NoDaemon):
+            return cast("list[str]", ask_daemon(each, "reload", {})["warnings"])
+    text = "No daemon runs here, so there is none to read the configuration again. Start it: mailferry serve"
+    raise DeskError(text, EXIT_NO_DAEMON)
 
 
 def demo(options: Namespace) -> int:

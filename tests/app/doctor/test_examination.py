@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from proxy.accounts.keys import KeyUnusable
 from proxy.accounts.store import StateFolderHeld, StoreUnavailable
-from proxy.accounts.vault import KeyUnusable
 from proxy.app.answers import DeskError
 from proxy.app.doctor.examination import Check, Looking, checks, examine, perform
 from proxy.app.doctor.findings import Finding, Verdict, ok
