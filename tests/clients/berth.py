@@ -31,7 +31,8 @@ from tests.servers.mailhost import Person
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE_S = 30.0  # two busy cores
+PATIENCE_S = 60.0  # two busy cores, and a login that may take 25 s
+LOG_LINES = 40  # of the daemon's, where a program hangs
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages.txt"
 SHOWN_OCTETS = 4_000  # of what a program said, with a failing test
@@ -167,7 +168,8 @@ class Berth:
                 check=False,
             )
         except subprocess.TimeoutExpired as hung:
-            raise AssertionError(f"{command[0]} hangs:\n{_shown(hung.stdout, hung.stderr)}") from None
+            log = "\n".join(self.ferry.log.splitlines()[-LOG_LINES:])
+            raise AssertionError(f"{command[0]} hangs:\n{_shown(hung.stdout, hung.stderr)}\n{log}") from None
         said = Said(done.returncode, done.stdout, done.stderr)
         assert said.exit_code == exit_code, f"{command[0]} gave {said.exit_code}:\n{_shown(done.stdout, done.stderr)}"
         return said

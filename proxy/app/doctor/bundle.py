@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from proxy import __version__
 from proxy.accounts.keys import KeyUnusable
-from proxy.accounts.store import StateFolderHeld, StoreError
+from proxy.accounts.store import StoreError
 from proxy.app.answers import DeskError
 from proxy.app.doctor.findings import Finding, summary, told
 from proxy.app.doctor.redaction import LEFT_OUT, Redactor
@@ -202,7 +202,7 @@ def _warnings(scene: Scene, redactor: Redactor) -> Iterator[str]:
 def _asked(scene: Scene, verb: str) -> dict[str, Any]:
     try:
         return scene.ask(verb)
-    except (DeskError, StoreError, KeyUnusable, StateFolderHeld):
+    except (DeskError, StoreError, KeyUnusable):
         return {}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from proxy.accounts.keys import KeyUnusable
-from proxy.accounts.store import StateFolderHeld, StoreError
+from proxy.accounts.store import StoreError
 from proxy.app.answers import DeskError
 from proxy.app.doctor.configuration import check_configuration, check_files
 from proxy.app.doctor.findings import Finding, Verdict, fail
@@ -24,6 +24,7 @@ from proxy.app.doctor.names import check_names
 from proxy.app.doctor.ports import check_ports
 from proxy.app.doctor.registration import check_app
 from proxy.app.doctor.scene import Scene
+from proxy.app.doctor.store import STORE, check_store
 from proxy.app.doctor.transport import check_place
 from proxy.config import Account
 from proxy.log import Log
@@ -31,6 +32,7 @@ from proxy.login import Fault
 
 CHECK_LIMIT_S = 60.0  # the longest inner wait is 45 s, for a token (rehearsal.py)
 ACCOUNT_LIMIT_S = 100.0  # between two findings: a token twice, or a login
+_MEND = "Mend what it says; the daemon's log may have more."
 
 log = Log("doctor")
 
@@ -67,6 +69,7 @@ def checks(scene: Scene) -> list[Check]:
     ]
     if scene.broken and not scene.running:
         return made  # no office of our own could be opened with that configuration
+    made.append(Check("stored sign-ins", partial(check_store, scene)))
     made += [
         Check(f"{account.name} at Microsoft", partial(_check_account, scene, account), ACCOUNT_LIMIT_S)
         for account in scene.accounts
@@ -138,21 +141,9 @@ def _unfinished(check: Check) -> Finding:
 def _failed(check: Check, error: BaseException) -> Finding:
     title = f"Looking at {check.what}"
     match error:
-        case StateFolderHeld(pid=pid):
-            who = f"another mailferry command (process {pid})" if pid else "another mailferry command"
-            return fail(
-                "store", title, f"The state folder is held by {who}.", Fault.MAILFERRY, "Wait for it, or stop it."
-            )
-        case StoreError() | KeyUnusable():
-            return fail(
-                "store",
-                "Store of sign-ins",
-                str(error.text).partition(" Run: ")[0],
-                Fault.MAILFERRY,
-                f"Run: {error.text.partition(' Run: ')[2]}" if " Run: " in error.text else "Mend what it says.",
-            )
-        case DeskError():
-            return fail("store", title, error.text, Fault.MAILFERRY, "See the daemon's log.")
+        case StoreError() | KeyUnusable() | DeskError():
+            cause, _, command = error.text.partition(" Run: ")
+            return fail(STORE, title, cause, Fault.MAILFERRY, f"Run: {command}" if command else _MEND)
         case _:
             log.failure("check failed", error, check=check.what)
             return fail(

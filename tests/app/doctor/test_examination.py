@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from proxy.accounts.keys import KeyUnusable
-from proxy.accounts.store import StateFolderHeld, StoreUnavailable
+from proxy.accounts.store import StoreUnavailable
 from proxy.app.answers import DeskError
 from proxy.app.doctor.examination import Check, Looking, checks, examine, perform
 from proxy.app.doctor.findings import Finding, Verdict, ok
@@ -86,8 +86,6 @@ def test_a_check_that_does_not_end_is_left_behind() -> None:
 @pytest.mark.parametrize(
     ("error", "check", "said"),
     [
-        (StateFolderHeld(4711), "store", "process 4711"),
-        (StateFolderHeld(None), "store", "another mailferry command"),
         (StoreUnavailable("Others may write in it. Run: chmod 700 /x"), "store", "Run: chmod 700 /x"),
         (KeyUnusable("There is no key."), "store", "There is no key."),
         (DeskError("It is older."), "store", "It is older."),
