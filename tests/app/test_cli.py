@@ -160,6 +160,13 @@ def test_an_error_is_a_line_on_standard_error(
     assert (told.output, told.errors) == ("", said)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_names_its_function(verb: str) -> None:
+    """It is looked up when it is called."""
+    named = dict(parsers(cli.parser()))[verb].get_default("command")
+    assert callable(cli._command(named)), named
+
+
 def mailferry(*arguments: str, stdout: int) -> tuple[int, str]:
     command = [sys.executable, "-m", "proxy", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
