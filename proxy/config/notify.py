@@ -7,10 +7,8 @@ from urllib.parse import urlsplit
 
 from proxy.config.document import ScalarNode
 from proxy.config.fields import Section
-from proxy.config.settings import Notify, Secret
+from proxy.config.settings import LOOPBACK_NAMES, Notify, Secret
 from proxy.config.sources import secret
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def read_notify(section: Section) -> Notify:
@@ -48,7 +46,7 @@ def _webhook(section: Section) -> Secret | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)):
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_NAMES)):
         return address
     node = section.node("webhook")
     shown = "" if isinstance(node, ScalarNode) else ", where it comes from"

@@ -14,6 +14,7 @@ Network = IPv4Network | IPv6Network
 ProtocolName = Literal["imap", "pop3", "smtp"]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("imap", "pop3", "smtp")
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")  # `localhost` means both: Windows and Java try ::1 first
+LOOPBACK_NAMES = ("localhost", *LOOPBACK_ADDRESSES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twisted.internet.defer import Deferred
 
-from proxy.config.settings import Certificate, Upstream
+from proxy.config.settings import LOOPBACK_NAMES, Certificate, Upstream
 from proxy.log import Log
 from proxy.network.stream import Stream
 
@@ -37,7 +37,6 @@ RENEW_BEFORE = datetime.timedelta(days=365)  # looked at when the daemon starts,
 CLOCKS_DIFFER = datetime.timedelta(days=1)
 SESSIONS_A_DAY = 24  # taken from each upstream: Python loses 6 KB each time (python/cpython#116810, 3.10 to 3.12.7)
 DAY_S = 86_400.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_COMMON_NAME = 64  # X.520's upper bound, in characters
 
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
@@ -204,7 +203,7 @@ def _make_certificate(hostname: str, names: Sequence[x509.GeneralName], authorit
 
 def _names(hostname: str) -> list[x509.GeneralName]:
     """What this machine is called: its configured name or address, and loopback's."""
-    return [_name(each) for each in dict.fromkeys((hostname, *LOOPBACK))]
+    return [_name(each) for each in dict.fromkeys((hostname, *LOOPBACK_NAMES))]
 
 
 def _name(text: str) -> x509.GeneralName:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from proxy.app.programs.connection import NAMES, Authority, Connection, Entrance, Security
 from proxy.config import Account, Config
-from proxy.config.settings import PROTOCOL_NAMES, Listener, ListenerTls, ProtocolName
+from proxy.config.settings import LOOPBACK_NAMES, PROTOCOL_NAMES, Listener, ListenerTls, ProtocolName
 
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _OUR_ADDRESS = "(this machine's address on the network)"
 _OFFERS = {
     ListenerTls.OFF: (Security.PLAIN,),
@@ -50,7 +49,7 @@ def _connect(config: Config, whose: _Whose, authority: Authority | None, host: s
     entrances: dict[str, Entrance] = {}
     missing: dict[str, str] = {}
     notes: list[str] = []
-    away = host not in ("", *_LOCAL_NAMES)
+    away = host not in ("", *LOOPBACK_NAMES)
     for protocol in PROTOCOL_NAMES:
         listener = _best(_serving(config, protocol), _is_open if away else _is_local)
         if protocol not in whose.protocols:
@@ -101,7 +100,7 @@ def _device(config: Config, whose: _Whose, host: str) -> Entrance | None:
     found = next(iter(own + others), None)
     if found is None:
         return None
-    if _ip_is_unspecified(found.address) and not host and config.hostname in _LOCAL_NAMES:
+    if _ip_is_unspecified(found.address) and not host and config.hostname in LOOPBACK_NAMES:
         host = _OUR_ADDRESS
     return _entrance(config, found, host)
 
@@ -126,7 +125,7 @@ def _entrance(config: Config, listener: Listener, host: str) -> Entrance:
 
 def _hosts(config: Config, listener: Listener) -> tuple[str, str]:
     """What a program is told: for plain connections, and for encrypted ones, where the certificate's name counts."""
-    named = config.hostname not in _LOCAL_NAMES
+    named = config.hostname not in LOOPBACK_NAMES
     match listener.address:
         case "localhost" | "127.0.0.1":
             return "127.0.0.1", "localhost"
@@ -146,7 +145,7 @@ def _listener_notes(config: Config, listener: Listener, host: str) -> Iterable[s
             f"The {NAMES[listener.protocol]} listener stands behind a balancer: type the balancer's own name and port, "
             "not this listener's."
         )
-    if host or config.hostname not in _LOCAL_NAMES or not _is_open(listener):
+    if host or config.hostname not in LOOPBACK_NAMES or not _is_open(listener):
         return
     if _ip_is_unspecified(listener.address):
         yield "From another machine, this machine's own name or address stands in place of 127.0.0.1 and localhost."
