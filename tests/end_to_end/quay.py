@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -249,6 +250,17 @@ def scripted_quay(
                 ferry.serve()
                 ferry.sign_everybody_in()
                 yield ferry, at_once, later
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """As many as this process may have at all; afterwards as before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def at_once(*calls: Any) -> list[Any]:

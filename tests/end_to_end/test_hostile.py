@@ -12,8 +12,7 @@ import pytest
 from proxy.network.lobby import MAX_IN_LOBBY
 from proxy.protocols.dialogue import CROWDED_OUT
 from tests.end_to_end.exchange import PATIENCE_S
-from tests.end_to_end.quay import QuayFerry, announce, mailbox, scripted_quay, visit
-from tests.end_to_end.test_reload import many_descriptors
+from tests.end_to_end.quay import QuayFerry, announce, mailbox, many_descriptors, scripted_quay, visit
 
 BOX = mailbox(1, "Password-of-berth-1")
 CONNECTIONS = 2_600

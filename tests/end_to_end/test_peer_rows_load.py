@@ -6,7 +6,6 @@ IMAP leads to a real Dovecot; POP3 to the scripted Exchange, which sends what a 
 from __future__ import annotations
 
 import hashlib
-import resource
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from tests.end_to_end.quay import (
     at_once,
     let_in,
     log_in,
+    many_descriptors,
     own_mailbox,
     real_upstreams,
     scripted_upstream,
@@ -83,20 +83,15 @@ def test_peer_row_02_fifty_logins_at_once_are_all_answered(ferry: QuayFerry) -> 
 
 def test_peer_row_03_more_than_a_thousand_programs_at_once(ferry: QuayFerry) -> None:
     """The rival: a ceiling of 507 sessions, then `select()` fails and clients hang."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        with ExitStack() as stack:
-            programs = [_program(stack, ferry.ports["imap"]) for _ in range(PROGRAMS)]
-            greetings = [program.recv(SMALL_READ_OCTETS) for program in programs]
-            assert sum(greeting.startswith(b"* OK [CAPABILITY IMAP4 ") for greeting in greetings) == PROGRAMS
-            assert ferry.says("imap", ferry.mailboxes[0]).startswith("a OK")
-            for program in programs:
-                program.sendall(b"x NOOP\r\n")
-            answers = [program.recv(SMALL_READ_OCTETS) for program in programs]
-            assert sum(answer.startswith(b"x OK") for answer in answers) == PROGRAMS
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with many_descriptors(), ExitStack() as stack:
+        programs = [_program(stack, ferry.ports["imap"]) for _ in range(PROGRAMS)]
+        greetings = [program.recv(SMALL_READ_OCTETS) for program in programs]
+        assert sum(greeting.startswith(b"* OK [CAPABILITY IMAP4 ") for greeting in greetings) == PROGRAMS
+        assert ferry.says("imap", ferry.mailboxes[0]).startswith("a OK")
+        for program in programs:
+            program.sendall(b"x NOOP\r\n")
+        answers = [program.recv(SMALL_READ_OCTETS) for program in programs]
+        assert sum(answer.startswith(b"x OK") for answer in answers) == PROGRAMS
 
 
 def test_peer_row_04_key_stretching_is_paid_once(ferry: QuayFerry) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from proxy.app.answers import DeskError
 from tests.end_to_end.exchange import PATIENCE_S, Wire
-from tests.end_to_end.quay import QuayFerry, announce, let_in, log_in, mailbox, scripted_quay
+from tests.end_to_end.quay import QuayFerry, announce, let_in, log_in, mailbox, many_descriptors, scripted_quay
 from tests.servers.child import free_port
 
 BOXES = 12
@@ -70,16 +68,6 @@ class Program:
         self._wire.send(b"that is all\r\n")
         self._awaited, self._later = self._later, b""
         return self.hears_all() and self._wire.goodbye() == b""
-
-
-@contextmanager
-def many_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_reload_drops_none_of_five_hundred_sessions(tmp_path: Path) -> None:

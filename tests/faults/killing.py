@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from tests.faults import interrupted
@@ -16,6 +17,9 @@ WITHIN_S = 0.3  # a login with all that belongs to it takes some 30 to 100 ms
 STORE_WITHIN_S = 0.004  # a save takes a few milliseconds
 MAIL_OCTETS = 3_000_000  # more than all buffers on the way, so that its middle is a middle
 TIMEOUT_S = 20.0
+
+Death = tuple[Callable[[], object], Callable[[], object]]
+"""How something is killed, and how it comes back."""
 
 
 def _pause(at_most_s: float) -> None:
@@ -73,28 +77,29 @@ def _writes(one: Scene) -> bool:
 def during_relay(host: Host, times: int) -> Finding:
     """`times` often in each direction: in the middle of an APPEND, of a FETCH and of DATA."""
     with scene(host, people=1) as one:
-        (person,) = one.people
-        for _ in range(times):
-            interrupted.append(one, person, new_mail(MAIL_OCTETS), one.fleet.kill, timeout_s=TIMEOUT_S)
-            one.fleet.serve()
-            mail = one.lying(person, MAIL_OCTETS)
-            interrupted.fetch(one, person, mail, one.fleet.kill, timeout_s=TIMEOUT_S)
-            one.fleet.serve()
-            interrupted.data(one, person, new_mail(MAIL_OCTETS), one.fleet.kill, timeout_s=TIMEOUT_S)
-            one.fleet.serve()
+        ferry = one.fleet.kill, one.fleet.serve
+        _in_relay(one, times, ferry, ferry)
         return one.judge("mailferry killed in the middle of APPEND, FETCH, DATA", 3 * times)
 
 
 def upstream_in_relay(host: Host, times: int) -> Finding:
     """Dovecot and Postfix themselves are killed, and come back."""
     with scene(host, people=1) as one:
-        (person,) = one.people
-        for _ in range(times):
-            interrupted.append(one, person, new_mail(MAIL_OCTETS), host.dovecot.kill, timeout_s=TIMEOUT_S)
-            host.dovecot.revive()
-            mail = one.lying(person, MAIL_OCTETS)
-            interrupted.fetch(one, person, mail, host.dovecot.kill, timeout_s=TIMEOUT_S)
-            host.dovecot.revive()
-            interrupted.data(one, person, new_mail(MAIL_OCTETS), host.postfix.kill, timeout_s=TIMEOUT_S)
-            host.postfix.revive()
+        dovecot, postfix = host.dovecot, host.postfix
+        _in_relay(one, times, (dovecot.kill, dovecot.revive), (postfix.kill, postfix.revive))
         return one.judge("Exchange killed in the middle of APPEND, FETCH, DATA", 3 * times)
+
+
+def _in_relay(one: Scene, times: int, reading: Death, sending: Death) -> None:
+    """Kill in the middle of IMAP's transfers and SMTP's, and revive each time."""
+    (person,) = one.people
+    for _ in range(times):
+        kill, revive = reading
+        interrupted.append(one, person, new_mail(MAIL_OCTETS), kill, timeout_s=TIMEOUT_S)
+        revive()
+        mail = one.lying(person, MAIL_OCTETS)
+        interrupted.fetch(one, person, mail, kill, timeout_s=TIMEOUT_S)
+        revive()
+        kill, revive = sending
+        interrupted.data(one, person, new_mail(MAIL_OCTETS), kill, timeout_s=TIMEOUT_S)
+        revive()
